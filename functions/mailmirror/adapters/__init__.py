@@ -1,0 +1,1 @@
+"""The ports over real technology: one file each, none knows another."""

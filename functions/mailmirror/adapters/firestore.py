@@ -1,0 +1,337 @@
+"""The store in Firestore: `ports.Store` over google-cloud-firestore.
+
+Knows: the paths, what is retried and for how long, and what a lost answer looks like. Does not know: what the documents
+mean. Law 2: a commit is one atomic batch in which the lease carries the precondition that nobody has written it since;
+no transactions are needed.
+
+Firestore refuses ids like `__x__` and documents above 1 MiB (InvalidArgument), its client lone surrogates in strings
+and empty keys in maps (ValueError). Those are mistakes of the caller and stay what they are: no retry would help.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, TypeVar, cast
+
+from google.api_core import exceptions
+from google.api_core.retry import Retry, if_exception_type
+from google.cloud import firestore
+from google.cloud.firestore_v1.base_query import FieldFilter
+from google.cloud.firestore_v1.field_path import FieldPath
+
+from mailmirror import fence
+from mailmirror.documents import from_document, to_document
+from mailmirror.errors import DocumentExists, LeaseHeld, LeaseLost, StoreUnavailable, UnknownMailbox
+from mailmirror.model import (
+    Held,
+    HistoryId,
+    Lease,
+    Mailbox,
+    MailboxId,
+    Parked,
+    Policy,
+    RunRequest,
+    Thread,
+    ThreadId,
+    Watch,
+)
+from mailmirror.slice import Document, Path, Write
+
+Answer = TypeVar("Answer")
+Reference = firestore.DocumentReference
+Snapshot = firestore.DocumentSnapshot[firestore.DocumentReference]
+
+# Each call is tried again as a whole and by this policy alone. The client's own would go on for up to 5 minutes, and
+# resume a broken query with the full limit again.
+_TRY_AGAIN = if_exception_type(
+    exceptions.Aborted,
+    exceptions.InternalServerError,
+    exceptions.ResourceExhausted,
+    exceptions.ServiceUnavailable,
+)
+_ONCE = Retry(predicate=if_exception_type())
+_ATTEMPT_SECONDS = 20.0
+_NO_ANSWER = (
+    exceptions.Aborted,
+    exceptions.Cancelled,
+    exceptions.DeadlineExceeded,
+    exceptions.InternalServerError,
+    exceptions.ResourceExhausted,
+    exceptions.RetryError,
+    exceptions.ServiceUnavailable,
+    exceptions.Unknown,
+)
+# The emulator's limit; Firestore's is 10 MiB. The domain stays below 3.5 MB.
+_MAX_COMMIT_BYTES = 4_000_000
+_PAGE = 300
+_THREAD_FIELDS = ("id", "historyId", "messages")
+
+
+class FirestoreStore:
+    """The mirror, the state and the leases in one Firestore database.
+
+    Example:
+        store = FirestoreStore(firestore.Client(project="my-project", database="(default)"))
+        state = store.mailbox("ann@example.com")
+    """
+
+    def __init__(self, client: firestore.Client, *, patience: float = 10.0) -> None:
+        """Work on the client's database.
+
+        Args:
+            client: stays the caller's, who closes it.
+            patience: seconds during which a call is tried again. With the 20 s that an attempt may take, a call ends
+                within half a minute: a quarter of a lease.
+        """
+        self._client = client
+        self._again = Retry(predicate=_TRY_AGAIN, initial=0.1, multiplier=2.0, maximum=2.0, timeout=patience)
+
+    # State
+
+    def mailbox(self, mailbox: MailboxId) -> Mailbox | None:
+        snapshot = self._get(self._at(mailbox))
+        return from_document(Mailbox, _document(snapshot)) if snapshot.exists else None
+
+    def create_mailbox(self, mailbox: Mailbox) -> bool:
+        try:
+            reference, document = self._at(mailbox.email_address), to_document(mailbox)
+            self._ask(lambda: reference.create(document, retry=_ONCE, timeout=_ATTEMPT_SECONDS))
+        except exceptions.AlreadyExists:
+            return False
+        return True
+
+    def mailboxes(self, *, after: MailboxId = "", limit: int = 100) -> list[Mailbox]:
+        query = _after(self._client.collection("mailboxes").order_by("__name__").limit(limit), after)
+        return [from_document(Mailbox, _document(snapshot)) for snapshot in self._results(query)]
+
+    def due_mailboxes(self, now: datetime) -> Iterator[MailboxId]:
+        return self._mailboxes_by("nextDueAt", "<=", now)
+
+    def watches_expiring(self, before: datetime) -> Iterator[MailboxId]:
+        return self._mailboxes_by("watch.expiresAt", "<", before)
+
+    def raise_hint(self, mailbox: MailboxId, history_id: HistoryId, due_at: datetime) -> None:
+        self._set(mailbox, {"hint": firestore.Maximum(history_id), "nextDueAt": due_at})
+
+    def drop_hint(self, mailbox: MailboxId) -> None:
+        self._set(mailbox, {"hint": 0})
+
+    def set_watch(self, mailbox: MailboxId, watch: Watch) -> None:
+        self._set(mailbox, {"watch": to_document(watch)})
+
+    def set_policy(self, mailbox: MailboxId, policy: Policy) -> None:
+        self._set(mailbox, {"policy": to_document(policy)})
+
+    def request_run(self, mailbox: MailboxId, request: RunRequest) -> None:
+        self._set(mailbox, {"request": to_document(request)})
+
+    # Lease and commit
+
+    def lease(self, mailbox: MailboxId) -> Lease | None:
+        snapshot = self._get(self._lease_at(mailbox))
+        if not snapshot.exists:
+            return None
+        return replace(from_document(Lease, _document(snapshot)), version=snapshot.update_time)
+
+    def acquire(self, mailbox: Mailbox, *, owner: str, now: datetime, expires_at: datetime) -> Held:
+        address = mailbox.email_address
+        current = self.lease(address)
+        wanted = fence.take(current, owner=owner, now=now, expires_at=expires_at)
+        if wanted.revision != mailbox.revision:
+            # Read before the lease is written: a commit in between changes the lease, and the precondition then fails.
+            mailbox = self._known(address)
+        batch = _Batch(self._client)
+        if current is None:
+            batch.create(self._lease_at(address), dict(fence.lease_document(wanted)))
+        else:
+            batch.replace_lease(self._lease_at(address), current, wanted)
+        try:
+            version = self._send(batch)
+        except (exceptions.AlreadyExists, exceptions.FailedPrecondition, exceptions.NotFound) as refused:
+            version = self._version_if_stored(address, wanted)
+            if version is None:
+                raise LeaseHeld("Another worker took the lease in the same moment.") from refused
+        return Held(
+            lease=replace(wanted, version=version),
+            mailbox=mailbox,
+            taken_over=current is not None and current.owner != "",
+        )
+
+    def commit(
+        self,
+        held: Held,
+        mailbox: Mailbox,
+        writes: Sequence[Write] = (),
+        *,
+        expires_at: datetime,
+        release: bool = False,
+    ) -> Held:
+        address = held.mailbox.email_address
+        commit = fence.prepare(held, mailbox, writes, expires_at=expires_at, release=release)
+        batch = _Batch(self._client)
+        if commit.fields:
+            batch.update(self._at(address), dict(commit.fields))
+        for write in writes:
+            batch.add(self._at(address, *write.path), write)
+        batch.replace_lease(self._lease_at(address), held.lease, commit.held.lease)
+        try:
+            version = self._send(batch)
+        except exceptions.NotFound as missing:
+            raise UnknownMailbox(f"The mailbox document of {address} is gone.") from missing
+        except (exceptions.AlreadyExists, exceptions.FailedPrecondition) as refused:
+            # When the first of two attempts was applied and its answer lost, it is the second that is refused.
+            lease = self.lease(address)
+            version = lease.version if lease is not None and fence.stored(lease, commit.held.lease) else None
+            if version is None and lease is not None and lease.version == held.lease.version:
+                raise DocumentExists(f"A message that was to be new in {address} is mirrored already.") from refused
+            if version is None:
+                raise LeaseLost("Another worker took the lease; this commit wrote nothing.") from refused
+        return replace(commit.held, lease=replace(commit.held.lease, version=version))
+
+    # Mirror
+
+    def threads(self, mailbox: MailboxId, ids: Iterable[ThreadId]) -> dict[ThreadId, Thread]:
+        paths = [("threads", thread_id) for thread_id in ids]
+        found = self._read_all(mailbox, paths, fields=_THREAD_FIELDS)
+        return {path[1]: from_document(Thread, document) for path, document in found.items()}
+
+    def scan_threads(self, mailbox: MailboxId, *, after: ThreadId, limit: int) -> list[Thread]:
+        collection = self._client.collection("mailboxes", mailbox, "threads")
+        query = _after(collection.order_by("__name__").select(_THREAD_FIELDS).limit(limit), after)
+        return [from_document(Thread, _document(snapshot)) for snapshot in self._results(query)]
+
+    def documents(self, mailbox: MailboxId, paths: Sequence[Path]) -> dict[Path, Document]:
+        return self._read_all(mailbox, paths)
+
+    def parked(self, mailbox: MailboxId) -> list[Parked]:
+        query = self._client.collection("mailboxes", mailbox, "parked").order_by("nextAttemptAt").order_by("__name__")
+        return [from_document(Parked, _document(snapshot)) for snapshot in self._results(query)]
+
+    # Inside
+
+    def _at(self, mailbox: MailboxId, *path: str) -> Reference:
+        return self._client.document("mailboxes", mailbox, *path)
+
+    def _lease_at(self, mailbox: MailboxId) -> Reference:
+        return self._client.document("leases", mailbox)
+
+    def _get(self, reference: Reference) -> Snapshot:
+        return self._ask(lambda: reference.get(retry=_ONCE, timeout=_ATTEMPT_SECONDS))
+
+    def _read_all(
+        self, mailbox: MailboxId, paths: Iterable[Path], fields: Sequence[str] | None = None
+    ) -> dict[Path, Document]:
+        """Read each path once, `_PAGE` in a call; the result is in the order of the paths."""
+        references = {path: self._at(mailbox, *path) for path in paths}
+        found: dict[str, Document] = {}
+        remaining = list(references.values())
+        while remaining:
+            part, remaining = remaining[:_PAGE], remaining[_PAGE:]
+            found |= {snapshot.reference.path: _document(snapshot) for snapshot in self._get_all(part, fields)}
+        return {path: found[at.path] for path, at in references.items() if at.path in found}
+
+    def _get_all(self, references: list[Reference], fields: Sequence[str] | None) -> list[Snapshot]:
+        return self._ask(
+            lambda: [
+                snapshot
+                for snapshot in self._client.get_all(references, fields, retry=_ONCE, timeout=_ATTEMPT_SECONDS)
+                if snapshot.exists
+            ]
+        )
+
+    def _known(self, mailbox: MailboxId) -> Mailbox:
+        state = self.mailbox(mailbox)
+        if state is None:
+            raise UnknownMailbox(f"There is no mailbox {mailbox}.")
+        return state
+
+    def _set(self, mailbox: MailboxId, fields: dict[str, Any]) -> None:
+        try:
+            self._ask(lambda: self._at(mailbox).update(fields, retry=_ONCE, timeout=_ATTEMPT_SECONDS))
+        except exceptions.NotFound as missing:
+            raise UnknownMailbox(f"There is no mailbox {mailbox}.") from missing
+
+    def _version_if_stored(self, mailbox: MailboxId, wanted: Lease) -> object:
+        lease = self.lease(mailbox)
+        return lease.version if lease is not None and fence.stored(lease, wanted) else None
+
+    def _mailboxes_by(self, field: str, operator: str, bound: datetime) -> Iterator[MailboxId]:
+        """Yield ids page by page: thousands of mailboxes fit, and the consumer may take its time between them."""
+        query = (
+            self._client.collection("mailboxes")
+            .where(filter=FieldFilter(field, operator, bound))
+            .order_by(field)
+            .order_by("__name__")
+            .select([field])
+            .limit(_PAGE)
+        )
+        page = self._results(query)
+        while page:
+            yield from (snapshot.id for snapshot in page)
+            page = self._results(query.start_after(page[-1])) if len(page) == _PAGE else []
+
+    def _send(self, batch: "_Batch") -> object:
+        """Commit, and return the version of the document written last.
+
+        Raises:
+            ValueError: the commit is larger than the emulator takes; whoever cut the slice made a mistake. If it were
+                sent all the same, the answer would be 429, which looks like something to try again.
+        """
+        size = batch.size()
+        if size >= _MAX_COMMIT_BYTES:
+            raise ValueError(f"A commit has less than {_MAX_COMMIT_BYTES} bytes; this one has {size}.")
+        results = self._ask(lambda: batch.commit(retry=_ONCE, timeout=_ATTEMPT_SECONDS))
+        return results[-1].update_time
+
+    def _results(self, query: firestore.Query) -> list[Snapshot]:
+        return self._ask(lambda: list(query.stream(retry=_ONCE, timeout=_ATTEMPT_SECONDS)))
+
+    def _ask(self, call: Callable[[], Answer]) -> Answer:
+        """Make a call, again when Firestore asks for that, and turn what is left into `StoreUnavailable`."""
+        try:
+            return self._again(call)()
+        except _NO_ANSWER as error:
+            raise StoreUnavailable(f"Firestore did not do what it was asked: {error}") from error
+
+
+class _Batch(firestore.WriteBatch):
+    """One atomic commit, the lease last."""
+
+    def add(self, reference: Reference, write: Write) -> None:
+        data = dict(write.data or {})
+        if write.kind == "delete":
+            self.delete(reference)
+        elif write.kind == "create":
+            self.create(reference, data)
+        elif write.kind == "merge":
+            # By field, not `merge=True`: a map is replaced as a whole, its absent keys go.
+            self.set(reference, data, merge=[FieldPath(name) for name in data])
+        else:
+            self.set(reference, data)
+
+    def replace_lease(self, reference: Reference, current: Lease, wanted: Lease) -> None:
+        unwritten_since = firestore.Client.write_option(last_update_time=current.version)
+        self.update(reference, dict(fence.lease_document(wanted)), option=unwritten_since)
+
+    def size(self) -> int:
+        """Return the bytes of the writes as they are sent."""
+        return sum(type(write).pb(write).ByteSize() for write in self._write_pbs)
+
+
+def _after(query: firestore.Query, document_id: str) -> firestore.Query:
+    return query.start_after({"__name__": document_id}) if document_id else query
+
+
+def _document(snapshot: Snapshot) -> dict[str, Any]:
+    return cast("dict[str, Any]", _plain(snapshot.to_dict()))
+
+
+def _plain(value: Any) -> Any:
+    """Return a document value with the client's own kind of time replaced by `datetime`."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime):
+        return datetime.combine(value.date(), value.timetz())
+    return value

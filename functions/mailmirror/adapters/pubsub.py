@@ -1,0 +1,94 @@
+"""The Publisher port over Pub/Sub's REST API.
+
+Knows: one topic, and where Pub/Sub is. Does not know: what becomes of the work. Publishing answers when the message is
+accepted: nothing is batched in the background, because there is no CPU between requests. gRPC is not used, so that the
+same client speaks to Pub/Sub, to Google's emulator and to the local broker.
+"""
+
+import json
+
+import requests
+from google.api_core.exceptions import (
+    Aborted,
+    BadGateway,
+    DeadlineExceeded,
+    GatewayTimeout,
+    GoogleAPICallError,
+    InternalServerError,
+    RetryError,
+    ServiceUnavailable,
+    TooManyRequests,
+)
+from google.api_core.retry import Retry, if_exception_type
+from google.auth.credentials import AnonymousCredentials
+from google.auth.exceptions import GoogleAuthError
+from google.pubsub_v1 import PublisherClient
+from google.pubsub_v1.services.publisher.transports.rest import PublisherRestTransport
+from google.pubsub_v1.types import PubsubMessage
+
+from mailmirror.errors import StoreUnavailable
+from mailmirror.model import MailboxId
+from mailmirror.ports import Task
+
+TRY_SECONDS = 5.0
+# Trying again may publish twice, which is harmless: work is a hint.
+_RETRY = Retry(
+    predicate=if_exception_type(
+        Aborted,
+        BadGateway,
+        DeadlineExceeded,
+        GatewayTimeout,
+        InternalServerError,
+        ServiceUnavailable,
+        TooManyRequests,
+        requests.ConnectionError,
+        requests.Timeout,
+    ),
+    initial=0.1,
+    maximum=1.0,
+)
+
+
+class PubSubPublisher:
+    """Publishes to one topic.
+
+    Credentials are looked for when the first message is published, not before.
+    """
+
+    def __init__(self, topic: str, *, emulator_host: str | None = None, patience: float = 10.0) -> None:
+        """Say where to publish.
+
+        Args:
+            topic: projects/…/topics/….
+            emulator_host: `host:port` of an emulator or the local broker; None for Google's Pub/Sub.
+            patience: after so many seconds nothing is tried again.
+        """
+        self._topic = topic
+        self._emulator_host = emulator_host
+        self._retry = _RETRY.with_timeout(patience)
+        self._client: PublisherClient | None = None
+
+    def publish(self, mailbox: MailboxId, task: Task) -> None:
+        data = json.dumps({"mailbox": mailbox, "task": task}).encode()
+        try:
+            if self._client is None:
+                self._client = self._connect()
+            self._client.publish(
+                topic=self._topic, messages=[PubsubMessage(data=data)], retry=self._retry, timeout=TRY_SECONDS
+            )
+        except (GoogleAPICallError, RetryError, GoogleAuthError, requests.RequestException) as error:
+            raise StoreUnavailable(
+                f"Pub/Sub did not accept a message on {self._topic} ({type(error).__name__})."
+            ) from error
+
+    def _connect(self) -> PublisherClient:
+        if self._emulator_host is None:
+            return PublisherClient(transport="rest")
+        transport = PublisherRestTransport(
+            host=self._emulator_host,
+            url_scheme="http",
+            credentials=AnonymousCredentials(),
+        )
+        # What is on this machine is not behind its proxy.
+        transport._session.trust_env = False  # noqa: SLF001 -- the transport offers no other way
+        return PublisherClient(transport=transport)

@@ -1,0 +1,203 @@
+"""Configuration: every environment variable, once.
+
+Knows: names, defaults and what a value may be. Does not know: what the values are used for. A missing or bad value is a
+`BadSetting` whose sentence names the variable; `main.py` lets it stop the start.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal, TypeVar, get_args
+
+from mailmirror.quota import PriceTable
+
+Value = TypeVar("Value")
+GmailAuth = Literal["delegation", "none"]
+
+READONLY_SCOPE = "https://www.googleapis.com/auth/gmail.readonly"
+_TOPIC = re.compile(r"projects/[^/]+/topics/[^/]+")
+
+
+class BadSetting(ValueError):
+    """An environment variable is missing or has a value that cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The configuration of one process. Each attribute is the variable of the same name in capitals, unless said
+    otherwise.
+
+    Attributes:
+        google_cloud_project: the project of Firestore.
+        firestore_database: the database.
+        gmail_topic: full name of the topic that Gmail publishes to.
+        work_topic: full name of the topic for work messages.
+        body_bucket: bucket for large bodies; empty cuts them to what a document can hold.
+        gmail_auth: `delegation` (domain-wide, keyless) or `none` (a local fake).
+        gmail_delegate: the service account to impersonate.
+        gmail_scopes: OAuth scopes, separated by spaces or commas.
+        gmail_api_root: where Gmail is; moves single and batch calls.
+        gmail_units_per_minute: the quota of one user in this project.
+        gmail_prices: price table, `2026` or `legacy`.
+        watch_label_ids: narrow the watch to these labels, separated by commas; empty watches everything.
+        watch_label_filter_behavior: `include` or `exclude`.
+        sweep_quiet: SWEEP_QUIET_MINUTES, how long a mailbox may go without being looked at.
+        step: STEP_SECONDS, how long one invocation works.
+        lease: LEASE_SECONDS, how long a lease holds without a commit.
+        store: MAILMIRROR_STORE, `firestore` or `sqlite:PATH`.
+        log_level: as in Python's logging.
+        pubsub_emulator_host: Google's or the local Pub/Sub stand-in; empty means Pub/Sub.
+    """
+
+    google_cloud_project: str
+    firestore_database: str
+    gmail_topic: str
+    work_topic: str
+    body_bucket: str
+    gmail_auth: GmailAuth
+    gmail_delegate: str
+    gmail_scopes: tuple[str, ...]
+    gmail_api_root: str
+    gmail_units_per_minute: int
+    gmail_prices: PriceTable
+    watch_label_ids: tuple[str, ...]
+    watch_label_filter_behavior: str
+    sweep_quiet: timedelta
+    step: timedelta
+    lease: timedelta
+    store: str
+    log_level: str
+    pubsub_emulator_host: str
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read the environment.
+
+        Args:
+            environ: variables by name; an empty value counts as absent.
+
+        Raises:
+            BadSetting: a value is missing or bad; the message names the variable.
+        """
+
+        def read(name: str, parse: Callable[[str], Value], default: str | None = None) -> Value:
+            text = environ.get(name, "").strip() or default
+            if text is None:
+                raise BadSetting(f"{name} is not set.")
+            try:
+                return parse(text)
+            except ValueError as error:
+                raise BadSetting(f"{name}={text!r} cannot be used: {error}.") from None
+
+        auth = read("GMAIL_AUTH", _auth)
+        return cls(
+            google_cloud_project=read("GOOGLE_CLOUD_PROJECT", _name),
+            firestore_database=read("FIRESTORE_DATABASE", _name, "(default)"),
+            gmail_topic=read("GMAIL_TOPIC", _topic),
+            work_topic=read("WORK_TOPIC", _topic),
+            body_bucket=read("BODY_BUCKET", _name, ""),
+            gmail_auth=auth,
+            gmail_delegate=read("GMAIL_DELEGATE", _account, None if auth == "delegation" else ""),
+            gmail_scopes=read("GMAIL_SCOPES", _scopes, READONLY_SCOPE),
+            gmail_api_root=read("GMAIL_API_ROOT", _root, "https://gmail.googleapis.com/"),
+            gmail_units_per_minute=read("GMAIL_UNITS_PER_MINUTE", _units, "6000"),
+            gmail_prices=read("GMAIL_PRICES", _prices, "2026"),
+            watch_label_ids=read("WATCH_LABEL_IDS", _words, ""),
+            watch_label_filter_behavior=read("WATCH_LABEL_FILTER_BEHAVIOR", _behavior, "include"),
+            sweep_quiet=timedelta(minutes=read("SWEEP_QUIET_MINUTES", _positive, "15")),
+            step=timedelta(seconds=read("STEP_SECONDS", _positive, "480")),
+            lease=timedelta(seconds=read("LEASE_SECONDS", _positive, "120")),
+            store=read("MAILMIRROR_STORE", _store, "firestore"),
+            log_level=read("LOG_LEVEL", _level, "INFO"),
+            pubsub_emulator_host=read("PUBSUB_EMULATOR_HOST", _host, ""),
+        )
+
+
+def _one_of(text: str, choices: tuple[str, ...]) -> str:
+    if text not in choices:
+        raise ValueError(f"it must be one of {', '.join(choices)}")
+    return text
+
+
+def _name(text: str) -> str:
+    if re.search(r"[\s/]", text):
+        raise ValueError("it must be a name without spaces and slashes")
+    return text
+
+
+def _account(text: str) -> str:
+    if text and not re.fullmatch(r"[^\s/@]+@[^\s/@]+", text):
+        raise ValueError("it must be a service account's e-mail address")
+    return text
+
+
+def _host(text: str) -> str:
+    if text and not re.fullmatch(r"[^\s/]+:[0-9]+", text):
+        raise ValueError("it must be host:port")
+    return text
+
+
+def _auth(text: str) -> GmailAuth:
+    if text == "oauth":
+        raise ValueError("users' own consent is not available in this version, use delegation")
+    _one_of(text, get_args(GmailAuth))
+    return "delegation" if text == "delegation" else "none"
+
+
+def _prices(text: str) -> PriceTable:
+    _one_of(text, get_args(PriceTable))
+    return "2026" if text == "2026" else "legacy"
+
+
+def _behavior(text: str) -> str:
+    return _one_of(text.lower(), ("include", "exclude"))
+
+
+def _level(text: str) -> str:
+    return _one_of(text.upper(), ("DEBUG", "INFO", "WARNING", "ERROR"))
+
+
+def _topic(text: str) -> str:
+    if not _TOPIC.fullmatch(text):
+        raise ValueError("it must be a full name such as projects/my-project/topics/my-topic")
+    return text
+
+
+def _root(text: str) -> str:
+    if not re.fullmatch(r"https?://[^/\s]+/?", text):
+        raise ValueError("it must be an address such as https://gmail.googleapis.com/")
+    return text if text.endswith("/") else text + "/"
+
+
+def _store(text: str) -> str:
+    if text != "firestore" and not re.fullmatch(r"sqlite:.+", text):
+        raise ValueError("it must be firestore or sqlite:PATH")
+    return text
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(",", " ").split())
+
+
+def _scopes(text: str) -> tuple[str, ...]:
+    scopes = _words(text)
+    if not scopes:
+        raise ValueError("it must name at least one scope")
+    return scopes
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1_000_000:
+        raise ValueError("it must be a number above 0 and below 1,000,000")
+    return value
+
+
+def _units(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 500:
+        raise ValueError("it must be a whole number from 500 to 999999999")
+    return int(text)

@@ -1,0 +1,311 @@
+"""The engine: one worker's turn at one mailbox.
+
+    errand ──► lease ──► watch ──► catch up ──► parked ──► run, slice by slice ──► release ──► hint?
+
+Knows: the order of a turn, hints, and what a failure leaves behind. Does not know: HTTP, Pub/Sub, Firestore or Gmail's
+wire format. Laws 2, 3 and 5 meet here: all work is done under the lease, a notification only says that it is worth
+looking, and a turn may be cut off between any two calls. A lease is given back where the turn ends or where a named
+failure is handled, never by clean-up code: a worker that is killed leaves it to expire.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+from mailmirror import mailboxes, reconcile, retry
+from mailmirror.catch_up import CatchUp
+from mailmirror.errors import GmailRejected, HistoryLag, LeaseHeld, LeaseLost, MailmirrorError, Throttled
+from mailmirror.fetch import bring_labels
+from mailmirror.lease import Hold, Pace
+from mailmirror.log import log
+from mailmirror.model import HistoryId, Mailbox, MailboxId, Problem, Unreached
+from mailmirror.ports import Blobs, Clock, GmailAccounts, Store
+
+# Gmail's history follows its own notification within seconds; then Pub/Sub comes back, and after ten minutes the hint
+# was wrong.
+LAG_WAITS = (1.0, 2.0, 4.0)
+UNREACHABLE_AFTER = timedelta(minutes=10)
+# How long a mailbox rests when Gmail refuses for quota without naming a time.
+THROTTLED_REST = timedelta(minutes=1)
+
+Status = Literal["done", "unfinished", "held", "stale", "unknown", "stopped", "throttled", "reauth"]
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What a worker is sent to do.
+
+    Attributes:
+        mailbox: where.
+        deadline: no further slice begins after it.
+        hint: the history id a notification named, 0 when there was none.
+        noticed_at: when that notification was published.
+        runs: whether to move a run on; without it a run is at most started.
+        renew: whether to renew the watch and the label list even if they are good for a while.
+        insist: whether to try even though access was found revoked.
+    """
+
+    mailbox: MailboxId
+    deadline: datetime
+    hint: HistoryId = 0
+    noticed_at: datetime | None = None
+    runs: bool = True
+    renew: bool = False
+    insist: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """How a turn ended.
+
+    Attributes:
+        status: `done`; `unfinished`, work is left and its continuation is to be published; `held`, another worker has
+            the lease and will see the hint; or why nothing was done.
+        messages, threads: how many were changed.
+        units: quota units spent.
+    """
+
+    status: Status
+    messages: int = 0
+    threads: int = 0
+    units: int = 0
+
+
+class SyncEngine:
+    """Brings mailboxes up to date, one turn at a time."""
+
+    def __init__(
+        self,
+        accounts: GmailAccounts,
+        store: Store,
+        blobs: Blobs | None,
+        clock: Clock,
+        *,
+        prices: Mapping[str, int],
+        owner: str,
+        pace: Pace | None = None,
+    ) -> None:
+        """Wire the engine.
+
+        Args:
+            accounts: opens mailboxes in Gmail.
+            store: the mirror.
+            blobs: where large bodies go; None cuts them.
+            clock: time.
+            prices: quota units by Gmail method.
+            owner: this worker's name, for people to read in the lease.
+            pace: lease and due times.
+        """
+        self.accounts = accounts
+        self.store = store
+        self.blobs = blobs
+        self.clock = clock
+        self.prices = prices
+        self.owner = owner
+        self.pace = pace or Pace()
+
+    def sync(self, errand: Errand) -> Turn:
+        """Take the lease and work until nothing is left or the deadline has come.
+
+        Args:
+            errand: what to do.
+
+        Returns:
+            How the turn ended.
+
+        Raises:
+            MailmirrorError: what stopped it, after the lease was released and the mailbox document was told why.
+        """
+        mailbox = self.store.mailbox(errand.mailbox)
+        if mailbox is None:
+            return Turn("unknown")
+        refusal = _refusal(mailbox, errand, self.clock.now())
+        if refusal is not None:
+            if refusal == "throttled" and errand.hint and mailbox.throttled_until is not None:
+                self.store.raise_hint(errand.mailbox, errand.hint, mailbox.throttled_until)
+            return Turn(refusal)
+        messages = threads = units = 0
+        while True:
+            hold = self._take(mailbox, errand)
+            if hold is None:
+                return Turn("held", messages, threads, units)
+            complete = self._turn(hold, errand)
+            messages += hold.messages_processed
+            threads += hold.threads_processed
+            units += hold.gmail.spent
+            # Read only now: whoever found the lease taken raised the hint first and looked at the lease afterwards.
+            fresh = self.store.mailbox(errand.mailbox)
+            if fresh is None:
+                return Turn("done", messages, threads, units)
+            if not complete or (fresh.unfinished and not errand.runs):
+                return Turn("unfinished", messages, threads, units)
+            if fresh.hint <= fresh.cursor and not fresh.unfinished:
+                return Turn("done", messages, threads, units)
+            if self.clock.now() >= errand.deadline:
+                return Turn("unfinished", messages, threads, units)
+            mailbox, errand = fresh, replace(errand, hint=0, noticed_at=None, renew=False)
+
+    def _take(self, mailbox: Mailbox, errand: Errand) -> Hold | None:
+        """Take the lease, or leave the hint to its holder: write the hint, then look at the lease once more."""
+        gmail = self.accounts.open(errand.mailbox, mailbox.quota)
+        try:
+            return Hold(self.store, gmail, self.blobs, self.clock, self.pace, mailbox, self.owner)
+        except LeaseHeld:
+            self.store.raise_hint(errand.mailbox, errand.hint, self.clock.now() + self.pace.lease)
+        lease = self.store.lease(errand.mailbox)
+        if lease is not None and not lease.free(self.clock.now()):
+            return None
+        try:
+            return Hold(self.store, gmail, self.blobs, self.clock, self.pace, mailbox, self.owner)
+        except LeaseHeld:
+            # Whoever took it in this moment reads the hint after releasing.
+            return None
+
+    def _turn(self, hold: Hold, errand: Errand) -> bool:
+        """Work under the lease and release it; return whether nothing that was meant to be done is left."""
+        try:
+            return self._work(hold, errand)
+        except MailmirrorError as error:
+            self._give_up(hold, error)
+            raise
+
+    def _work(self, hold: Hold, errand: Errand) -> bool:
+        if errand.renew or mailboxes.watch_due(hold.mailbox, self.clock.now()):
+            self._renew_watch(hold)
+        if hold.mailbox.cursor == 0:
+            reconcile.start(hold, "first", "The mailbox was connected.")
+        complete = self._reach(hold, errand)
+        if hold.released:
+            return complete
+        if errand.renew:
+            bring_labels(hold)
+        if self._parked_due(hold):
+            retry.parked(hold)
+        if complete and errand.runs:
+            complete = self._run(hold, errand)
+        hold.commit(replace(hold.mailbox, problem=None, throttled_until=None), release=True)
+        return complete
+
+    def _catch_up(self, hold: Hold, errand: Errand, *, target: HistoryId = 0, release: bool = False) -> bool:
+        return CatchUp(hold, self.prices, errand.deadline, target, errand.noticed_at, release).run()
+
+    def _reach(self, hold: Hold, errand: Errand) -> bool:
+        """Catch up until the cursor reaches what a notification promised; return whether the pass is complete.
+
+        Raises:
+            HistoryLag: Gmail's history does not show it yet.
+        """
+        target = max(errand.hint, hold.mailbox.hint)
+        release = not (hold.mailbox.unfinished or errand.renew or self._parked_due(hold))
+        for wait in (0.0, *LAG_WAITS):
+            if wait:
+                self.clock.sleep(wait)
+            complete = self._catch_up(hold, errand, target=target, release=release)
+            if not complete or hold.released or hold.mailbox.cursor >= target:
+                return complete
+            if hold.mailbox.unfinished:
+                # A run has better things to do than to wait; it looks again after each slice.
+                break
+        if self._dropped(hold, target):
+            return self._catch_up(hold, errand, release=release)
+        if hold.mailbox.unfinished:
+            return True
+        raise HistoryLag(f"Gmail's history does not show {target} yet.")
+
+    def _dropped(self, hold: Hold, target: HistoryId) -> bool:
+        """Remember since when a hint is above all history; after ten minutes drop it. Return whether it was dropped."""
+        unreached = hold.mailbox.unreached
+        if unreached is None or unreached.history_id < target:
+            hold.commit(replace(hold.mailbox, unreached=Unreached(target, self.clock.now())))
+            return False
+        if self.clock.now() - unreached.since < UNREACHABLE_AFTER:
+            return False
+        log("hint_dropped", hold.mailbox.email_address, level=logging.WARNING, hint=target)
+        # Before the last listing, not after: a hint raised in between is covered by that listing.
+        self.store.drop_hint(hold.mailbox.email_address)
+        hold.commit(replace(hold.mailbox, unreached=None))
+        hold.refresh()
+        return True
+
+    def _run(self, hold: Hold, errand: Errand) -> bool:
+        """Move the run on, catching up between slices when a hint is waiting; return whether no run is left."""
+        work = reconcile.Reconcile(hold, self.prices)
+        while True:
+            run, request = hold.mailbox.active_run, hold.mailbox.pending_request
+            if run is None and request is None:
+                return True
+            if self.clock.now() >= errand.deadline:
+                return False
+            if run is None and request is not None:
+                reconcile.start(hold, request.mode, "It was asked for.", run_id=request.run_id)
+            else:
+                self._between_slices(hold, errand)
+                work.step()
+            hold.refresh()
+
+    def _between_slices(self, hold: Hold, errand: Errand) -> None:
+        run, hint = hold.mailbox.active_run, hold.mailbox.hint
+        # Before a listing is compared with the mirror, the mirror must be at least as new as the listing.
+        comparing = run is not None and run.stage == "planning" and not run.plan_after
+        if hint > hold.mailbox.cursor or comparing:
+            self._catch_up(hold, errand)
+        if hint > hold.mailbox.cursor and self._dropped(hold, hint):
+            self._catch_up(hold, errand)
+
+    def _renew_watch(self, hold: Hold) -> None:
+        address = hold.mailbox.email_address
+        try:
+            watch = hold.gmail.watch()
+        except GmailRejected as error:
+            # The mirror does not depend on the watch: the sweep keeps it up to date, and the document says what is
+            # wrong.
+            watch = replace(hold.mailbox.watch, error=str(error))
+            log("watch_failed", address, level=logging.ERROR, error=str(error))
+        else:
+            log("watch_renewed", address, expires_at=watch.expires_at)
+        self.store.set_watch(address, watch)
+        hold.refresh()
+
+    def _parked_due(self, hold: Hold) -> bool:
+        due = hold.mailbox.parked_due_at
+        return due is not None and due <= self.clock.now()
+
+    def _give_up(self, hold: Hold, error: MailmirrorError) -> None:
+        """Release the lease and say on the mailbox document what stopped the turn. A lost lease leaves nothing to
+        write.
+        """
+        mailbox = hold.mailbox
+        log(
+            "turn_failed",
+            mailbox.email_address,
+            level=logging.WARNING,
+            error=type(error).__name__,
+            reason=str(error),
+            retry=not error.acknowledge,
+        )
+        if isinstance(error, LeaseLost) or hold.released:
+            return
+        now = self.clock.now()
+        if isinstance(error, Throttled):
+            mailbox = replace(mailbox, throttled_until=error.until or now + THROTTLED_REST)
+        if not isinstance(error, HistoryLag):
+            mailbox = replace(mailbox, problem=Problem(type(error).__name__, str(error), error.action, now))
+        try:
+            hold.commit(mailbox, release=True)
+        except MailmirrorError as second:
+            log("release_failed", mailbox.email_address, level=logging.WARNING, error=str(second))
+
+
+def _refusal(mailbox: Mailbox, errand: Errand, now: datetime) -> Status | None:
+    """Return why nothing is to be done now, None if there is no reason."""
+    if mailbox.phase in ("stopped", "purging"):
+        return "stopped"
+    if errand.hint and errand.hint < mailbox.cursor:
+        return "stale"
+    if mailbox.phase == "reauth_required" and mailbox.next_due_at > now and not errand.insist:
+        return "reauth"
+    if mailbox.throttled_until is not None and mailbox.throttled_until > now:
+        return "throttled"
+    return None

@@ -1,0 +1,95 @@
+"""The fence: what taking a lease and committing under it store, so that one worker at a time writes a mailbox.
+
+Knows: how a lease and the mailbox's revision go on from one commit to the next, which fields of the state a commit may
+write, and how to recognise a commit whose answer was lost. Does not know: how a store compares versions or keeps a
+batch atomic. Law 2: every commit is fenced by the lease; a worker that lost it writes nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from mailmirror.documents import to_document
+from mailmirror.errors import LeaseHeld
+from mailmirror.model import Held, Lease, Mailbox
+from mailmirror.slice import MAX_WRITES, Document, Write
+
+# Workers without a lease write these, at any time: a commit that wrote what it once read would undo it.
+UNLEASED = frozenset({"hint", "policy", "watch", "request"})
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What a commit stores besides its writes.
+
+    Attributes:
+        held: the lease, its new version still missing, and the state, both as they are after the commit.
+        fields: the fields of the mailbox document to set; empty when it is not written.
+    """
+
+    held: Held
+    fields: Document
+
+
+def take(current: Lease | None, *, owner: str, now: datetime, expires_at: datetime) -> Lease:
+    """Return the lease as an acquisition stores it.
+
+    Args:
+        current: the lease as it is; None when nobody ever had it.
+        owner: the worker that takes it.
+        now: decides whether another's lease has expired.
+        expires_at: until when it holds.
+
+    Raises:
+        LeaseHeld: another worker holds it.
+    """
+    if current is None:
+        return Lease(owner=owner, token=1, expires_at=expires_at)
+    if not current.free(now):
+        raise LeaseHeld(f"Worker {current.owner} holds the lease until {current.expires_at.isoformat()}.")
+    return replace(current, owner=owner, token=current.token + 1, expires_at=expires_at, version=None)
+
+
+def prepare(held: Held, mailbox: Mailbox, writes: Sequence[Write], *, expires_at: datetime, release: bool) -> Commit:
+    """Work out what a commit stores: the changed fields of the state, and the lease with the revision that fits them.
+
+    A write with the empty path is the mailbox document itself: a purge ends with its deletion. The revision goes on
+    then too, so that nobody takes the state before for the current one.
+
+    Raises:
+        ValueError: more writes than a commit can have; whoever cut the slice made a mistake.
+    """
+    before, after = to_document(held.mailbox), to_document(mailbox)
+    changed = {
+        name: value
+        for name, value in after.items()
+        if name not in UNLEASED and name != "revision" and value != before[name]
+    }
+    moves_on = bool(changed) or any(not write.path for write in writes)
+    revision = held.mailbox.revision + moves_on
+    fields = {**changed, "revision": revision} if changed else {}
+    count = len(writes) + bool(fields) + 1
+    if count > MAX_WRITES:
+        raise ValueError(f"A commit has at most {MAX_WRITES} writes, lease and mailbox included; this one has {count}.")
+    lease = replace(
+        held.lease,
+        owner="" if release else held.lease.owner,
+        expires_at=expires_at,
+        revision=revision,
+        version=None,
+    )
+    return Commit(Held(lease, replace(mailbox, revision=revision), held.taken_over), fields)
+
+
+def stored(lease: Lease | None, wanted: Lease) -> bool:
+    """Return whether a lease read after a refusal is the very one that was to be stored.
+
+    Then the write had been applied and only its answer was lost: token and owner are the worker's own, and revision and
+    expiry are what exactly this write would have left behind.
+    """
+    return lease is not None and replace(lease, version=None) == replace(wanted, version=None)
+
+
+def lease_document(lease: Lease) -> Document:
+    """Return the document that holds a lease; its version is the store's own."""
+    return {name: value for name, value in to_document(lease).items() if name != "version"}

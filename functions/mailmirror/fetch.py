@@ -1,0 +1,121 @@
+"""Fetching: messages from Gmail, each of them accounted for.
+
+Knows: that a message that was asked for is brought, gone or parked, and never forgotten (law 6). Does not know: why it
+is wanted.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from mailmirror import bodies, labels
+from mailmirror.lease import Hold
+from mailmirror.log import log
+from mailmirror.mirror import Edit, Sheet
+from mailmirror.model import Gone, LabelId, Message, MessageId, Origin, Parked, ThreadId
+from mailmirror.slice import MIRROR_WRITES
+
+# messages.get may find a message only seconds after history and notification announced it.
+LATE_SECONDS = 2.0
+
+
+@dataclass(slots=True)
+class Fetched:
+    """What became of the messages asked for.
+
+    Attributes:
+        origin: what brings them.
+        messages: those brought, their bodies where they belong.
+        gone: those that do not exist any more.
+        parked: those that failed.
+        edits: what else is to be done to the mirror.
+    """
+
+    origin: Origin
+    messages: list[Message] = field(default_factory=list)
+    gone: list[MessageId] = field(default_factory=list)
+    parked: list[Parked] = field(default_factory=list)
+    edits: list[Edit] = field(default_factory=list)
+
+    def take(self, hold: Hold, message: Message) -> None:
+        """Take in a message that was read."""
+        self.messages.append(bodies.place(hold.mailbox.email_address, message, hold.blobs))
+
+    def add(self, other: "Fetched") -> None:
+        """Take in what became of other messages."""
+        self.messages += other.messages
+        self.gone += other.gone
+        self.parked += other.parked
+        self.edits += other.edits
+
+    def park(
+        self, hold: Hold, message_id: MessageId, thread_id: ThreadId, reason: str, *, deadly: bool = False
+    ) -> None:
+        """Park a message that could not be read."""
+        item = hold.park(message_id, thread_id, reason, self.origin, deadly=deadly)
+        self.parked.append(item)
+        log("message_parked", hold.mailbox.email_address, message=message_id, reason=reason, attempts=item.attempts)
+
+
+def fetch_messages(hold: Hold, wanted: Mapping[MessageId, ThreadId], *, origin: Origin, late: bool = False) -> Fetched:
+    """Fetch messages in full.
+
+    Args:
+        hold: the lease.
+        wanted: message ids with their threads.
+        origin: what brings them.
+        late: history has just announced these messages, so one that is not found may only be late: it is tried once
+            more and then parked instead of counted as gone. A deletion that history tells later takes it out of the
+            parked ones.
+    """
+    result = Fetched(origin)
+    if not wanted:
+        return result
+    answers = dict(hold.gmail.messages(list(wanted)))
+    missing = [message_id for message_id in wanted if isinstance(answers[message_id], Gone)]
+    if missing and late:
+        hold.clock.sleep(LATE_SECONDS)
+        answers.update(hold.gmail.messages(missing))
+    for message_id, thread_id in wanted.items():
+        match answers[message_id]:
+            case Message() as message:
+                result.take(hold, message)
+            case Gone() if late:
+                result.park(hold, message_id, thread_id, "Gmail announced this message but does not find it yet.")
+            case Gone():
+                result.gone.append(message_id)
+            case failed:
+                result.park(hold, message_id, thread_id, failed.reason)
+    return result
+
+
+def look_up(hold: Hold, sheet: Sheet, messages: Sequence[Message]) -> None:
+    """Bring every thread onto the sheet that a fetched message belongs to.
+
+    A message that Gmail moved from another thread is found out by the refusal to create it twice; a worker that was
+    refused once looks up where its messages are mirrored now.
+    """
+    address = hold.mailbox.email_address
+    threads = {message.thread_id for message in messages}
+    if hold.wary:
+        stored = hold.store.documents(address, [("messages", message.id) for message in messages])
+        threads |= {document["threadId"] for document in stored.values()}
+    threads -= sheet.looked_up
+    if threads:
+        sheet.add(hold.store.threads(address, threads), threads)
+
+
+def bring_labels(hold: Hold, used: Iterable[LabelId] | None = None) -> None:
+    """Mirror the label list, in a commit of its own, when `used` names a label that the mirror does not know.
+
+    Args:
+        hold: the lease.
+        used: labels that messages carry; None when the list is due anyway.
+    """
+    carried = frozenset(used or ())
+    if used is not None and carried <= hold.mailbox.labels.keys():
+        return
+    writes, known = labels.refresh(hold.gmail.labels(), hold.mailbox.labels, carried)
+    for start in range(MIRROR_WRITES, len(writes), MIRROR_WRITES):
+        hold.commit(hold.mailbox, writes=writes[start : start + MIRROR_WRITES])
+    if writes or known != hold.mailbox.labels:
+        hold.commit(replace(hold.mailbox, labels=known), writes=writes[:MIRROR_WRITES])

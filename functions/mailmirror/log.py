@@ -1,0 +1,26 @@
+"""Events: what happened, as a name in snake case and fields.
+
+Knows: the fields every event of a mailbox carries. Does not know: how events are written (`app` makes JSON lines of
+them). Never mail content, addresses other than the mailbox, or tokens.
+"""
+
+import logging
+from typing import Any
+
+from mailmirror.model import MailboxId
+
+_logger = logging.getLogger("mailmirror")
+
+
+def log(event: str, mailbox: MailboxId | None = None, *, level: int = logging.INFO, **fields: Any) -> None:
+    """Log an event.
+
+    Args:
+        event: a fixed name in snake case; alerts rely on it.
+        mailbox: the mailbox it is about.
+        level: as in `logging`; WARNING for what an operator should see, ERROR for what needs somebody.
+        fields: anything JSON can hold.
+    """
+    if mailbox is not None:
+        fields = {"mailbox": mailbox} | fields
+    _logger.log(level, event, extra={"fields": fields})

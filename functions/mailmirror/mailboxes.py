@@ -1,0 +1,155 @@
+"""Mailboxes: connecting one, keeping its watch, and what is due when.
+
+Knows: the rules of a mailbox's life and of its next due time. Does not know: how mail is synced (`engine`). It loops
+over mailboxes only to publish one work message for each.
+"""
+
+import re
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from mailmirror.errors import InvalidInput, UnknownMailbox
+from mailmirror.model import Mailbox, MailboxId, Mode, Phase, Policy, RunRequest, Watch
+from mailmirror.ports import Clock, GmailAccounts, Publisher, Store
+
+# A watch lapses after 7 days; it is renewed daily by schedule, and by any sync once this little of it is left.
+WATCH_RESERVE = timedelta(hours=48)
+# renew_watches renews what would expire within this time: every watch not renewed in the last 12 hours.
+WATCH_RENEWAL = timedelta(days=6, hours=12)
+# How often a mailbox whose access was revoked is tried again.
+REAUTH_RETRY = timedelta(hours=1)
+
+_ADDRESS = re.compile(r"[^\s/@]+@[^\s/@]+")
+
+
+def mailbox_id(address: object) -> MailboxId:
+    """Return the id of an address: itself in lower case, as Gmail's own notifications vary in case.
+
+    Raises:
+        InvalidInput: not an address, or one that cannot be a document id.
+    """
+    if not isinstance(address, str) or not _ADDRESS.fullmatch(address) or len(address) > 320:
+        raise InvalidInput("An e-mail address such as ada@example.com is needed.")
+    return address.lower()
+
+
+def phase(mailbox: Mailbox, now: datetime) -> Phase:
+    """Return the phase that follows from the rest of the state."""
+    if mailbox.phase in ("stopped", "purging"):
+        return mailbox.phase
+    if mailbox.problem is not None and mailbox.problem.code in ("AccessRevoked", "GmailRejected"):
+        return "reauth_required"
+    if mailbox.throttled_until is not None and mailbox.throttled_until > now:
+        return "throttled"
+    if mailbox.cursor == 0:
+        return "connecting"
+    run = mailbox.active_run
+    if run is not None and run.mode == "first":
+        return "backfilling"
+    return "recovering" if run is not None and run.mode == "repair" else "live"
+
+
+def next_due(mailbox: Mailbox, now: datetime, *, quiet: timedelta) -> datetime:
+    """Return when the sweep is to look at a mailbox that nobody is working on."""
+    if phase(mailbox, now) == "reauth_required":
+        return now + REAUTH_RETRY
+    if mailbox.throttled_until is not None and mailbox.throttled_until > now:
+        return mailbox.throttled_until
+    if mailbox.unfinished:
+        # Its continuation is published; the sweep is there in case that message is lost.
+        return now + min(quiet, timedelta(minutes=2))
+    due = now + quiet
+    return due if mailbox.parked_due_at is None else min(due, mailbox.parked_due_at)
+
+
+_BOOKKEEPING = ("quota", "last_sync_at", "lag", "last_notification_at", "next_due_at")
+
+
+def differ(before: Mailbox, after: Mailbox) -> bool:
+    """Return whether a state is worth a write: anything but bookkeeping and the due time changed."""
+    same = {name: getattr(before, name) for name in _BOOKKEEPING}
+    return replace(after, **same) != before
+
+
+def watch_due(mailbox: Mailbox, now: datetime) -> bool:
+    """Return whether the watch lapses soon or never was."""
+    return mailbox.watch.expires_at - now < WATCH_RESERVE
+
+
+def connect(
+    store: Store, accounts: GmailAccounts, publisher: Publisher, clock: Clock, address: str, policy: Policy | None
+) -> tuple[Mailbox, bool]:
+    """Connect a mailbox: prove access, create its document, and publish the work that watches and syncs it.
+
+    Connecting a connected mailbox changes nothing, except that another policy is stored and an audit makes the mirror
+    follow it.
+
+    Args:
+        address: the mailbox's primary address.
+        policy: which messages to mirror; None keeps the stored one, or takes the default.
+
+    Returns:
+        The mailbox, and whether it was created.
+
+    Raises:
+        AccessRevoked, GmailRejected: Gmail does not let Mailmirror read this mailbox; nothing was written.
+        InvalidInput: the address belongs to another mailbox.
+    """
+    name = mailbox_id(address)
+    existing = store.mailbox(name)
+    if existing is not None:
+        if policy is None or policy == existing.policy:
+            return existing, False
+        store.set_policy(name, policy)
+        store.request_run(name, RunRequest(f"policy-{existing.revision}", "audit", clock.now()))
+        publisher.publish(name, "sync")
+        return replace(existing, policy=policy), False
+    profile = accounts.open(name, None).profile()
+    if profile.email_address.lower() != name:
+        raise InvalidInput("This address is an alias; connect the mailbox by its primary address.")
+    now = clock.now()
+    mailbox = Mailbox(
+        email_address=name, created_at=now, watch=Watch(expires_at=now), next_due_at=now, policy=policy or Policy()
+    )
+    created = store.create_mailbox(mailbox)
+    publisher.publish(name, "renew")
+    return mailbox, created
+
+
+def request_run(store: Store, clock: Clock, mailbox: MailboxId, mode: Mode, run_id: str) -> str:
+    """Ask for a run and return its id, which is that of a run of the same mode if one is under way.
+
+    Raises:
+        UnknownMailbox: not connected.
+    """
+    state = store.mailbox(mailbox)
+    if state is None:
+        raise UnknownMailbox(f"Mailbox {mailbox} is not connected.")
+    run = state.active_run
+    if run is not None and run.mode == mode:
+        return run.id
+    pending = state.pending_request
+    if pending is not None and pending.mode == mode:
+        return pending.run_id
+    store.request_run(mailbox, RunRequest(run_id, mode, clock.now()))
+    return run_id
+
+
+def sweep(store: Store, publisher: Publisher, now: datetime) -> int:
+    """Publish `sync` for each mailbox that is due and return how many: what makes lost notifications and crashes
+    harmless.
+    """
+    count = 0
+    for mailbox in store.due_mailboxes(now):
+        publisher.publish(mailbox, "sync")
+        count += 1
+    return count
+
+
+def renew(store: Store, publisher: Publisher, now: datetime) -> int:
+    """Publish `renew` for each watch that was not renewed today and return how many."""
+    count = 0
+    for mailbox in store.watches_expiring(now + WATCH_RENEWAL):
+        publisher.publish(mailbox, "renew")
+        count += 1
+    return count

@@ -1,0 +1,242 @@
+"""The planner: what to fetch, how, in which order and at what cost.
+
+Knows: prices, the policy, and how a listing compares with the mirror. Does not know: Gmail or the store. Law 7: the
+cheaper way is chosen here, before the first call.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from mailmirror.history import NetChange
+from mailmirror.model import Entry, HistoryId, MessageId, Policy, Record, Run, Thread, ThreadId
+
+Way = Literal["messages", "thread", "minimal"]
+Decision = Literal["fetch", "relabel", "remove", "ignore"]
+
+# The most label changes handled in one go; a slice closes earlier when it is full.
+GROUP_CHANGES = 400
+# The most messages fetched before they are committed.
+GROUP_FETCHES = 50
+# Fetching for one slice lasts about this long, so that new mail never waits longer behind a run.
+SLICE_SECONDS = 5.0
+# Threads compared, and so at most listed, in one plan document.
+PLAN_THREADS = 500
+
+
+def decide(change: NetChange, entry: Entry | None, policy: Policy, run: Run | None) -> Decision:
+    """Return what a net change asks for.
+
+    Args:
+        change: the net change of one message.
+        entry: the message as mirrored, None if it is not.
+        policy: which messages are mirrored.
+        run: the run under way, if there is one.
+
+    A label change of a message that is not mirrored means that the mirror lacks it: it is fetched, unless a run under
+    way has it in its listing and will bring it. A message that enters the policy (out of TRASH, say) may not be in that
+    listing.
+    """
+    if change.deleted:
+        return "remove" if entry is not None else "ignore"
+    if entry is not None:
+        return "relabel"
+    if change.told is not None and not policy.wants(change.told):
+        return "ignore"
+    if change.added:
+        return "fetch"
+    enters = any(step.removed & policy.excluded_labels() for step in change.steps)
+    if not enters and run is not None and run.stage in ("listing", "planning", "fetching"):
+        return "ignore"
+    return "fetch"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Net changes handled together.
+
+    `cursor` is up to where the mirror is complete once they are applied: the last record before the next group's first.
+    """
+
+    changes: tuple[NetChange, ...]
+    cursor: HistoryId
+    last: bool
+
+
+def groups(
+    changes: Sequence[NetChange],
+    records: Sequence[Record],
+    fetch: Mapping[MessageId, Decision],
+    *,
+    max_fetches: int,
+    max_changes: int = GROUP_CHANGES,
+) -> Iterator[Group]:
+    """Cut a page's net changes into groups, in the order of their first records.
+
+    Args:
+        changes: as `fold` returns them.
+        records: the page's records, in the order of their ids.
+        fetch: what was decided for each message.
+        max_fetches: the most messages to fetch in one group, at least one.
+        max_changes: the most changes in one group.
+    """
+    ids = [record.id for record in records]
+    start = fetches = 0
+    position = 0
+    for index, change in enumerate(changes):
+        wants = fetch[change.message_id] == "fetch"
+        if index > start and (fetches + wants > max_fetches or index - start >= max_changes):
+            # A record that several messages share may be cut here; the cursor then stays before it.
+            while position < len(ids) and ids[position] < change.first:
+                position += 1
+            yield Group(tuple(changes[start:index]), ids[position - 1] if position else 0, last=False)
+            start, fetches = index, 0
+        fetches += wants
+    if start < len(changes):
+        yield Group(tuple(changes[start:]), ids[-1], last=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What a plan says about one thread.
+
+    Attributes:
+        thread_id: the thread.
+        get: messages to bring in full.
+        stale: the labels of all its mirrored messages are to be compared with Gmail's.
+        way: one messages.get for each of `get`, one threads.get in full, or one threads.get for the labels only.
+        look: mirrored messages of which the listing does not tell enough: it has them in another thread, or it does not
+            have them though something touched them since the signpost. Each takes a messages.get.
+        extra: mirrored messages that the listing does not have.
+        history_id: the thread's newest history id as listed; 0 when threads were not listed.
+    """
+
+    thread_id: ThreadId
+    get: tuple[MessageId, ...] = ()
+    stale: bool = False
+    way: Way = "messages"
+    look: tuple[MessageId, ...] = ()
+    extra: tuple[MessageId, ...] = ()
+    history_id: HistoryId = 0
+
+    @property
+    def fetches(self) -> bool:
+        """Whether anything is to be fetched for this thread."""
+        return bool(self.get or self.look) or self.stale
+
+
+def item_units(item: Item, prices: Mapping[str, int]) -> int:
+    """Return the quota units an item takes."""
+    singles = len(item.look) + (len(item.get) if item.way == "messages" else 0)
+    whole = prices["users.threads.get"] if item.way != "messages" else 0
+    return singles * prices["users.messages.get"] + whole
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A complete listing, as read back from the run's page documents.
+
+    Attributes:
+        threads: the listed messages of each thread, without those the policy does not want.
+        place: the thread of each listed message.
+        history_ids: each thread's newest history id, if threads were listed.
+    """
+
+    threads: Mapping[ThreadId, frozenset[MessageId]]
+    place: Mapping[MessageId, ThreadId]
+    history_ids: Mapping[ThreadId, HistoryId]
+
+
+def manifest(
+    messages: Iterable[tuple[MessageId, ThreadId]],
+    drafts: Set[MessageId],
+    history_ids: Mapping[ThreadId, HistoryId],
+) -> Manifest:
+    """Return the manifest of a listing, leaving out `drafts`."""
+    place = {message_id: thread_id for message_id, thread_id in messages if message_id not in drafts}
+    threads: dict[ThreadId, set[MessageId]] = {}
+    for message_id, thread_id in place.items():
+        threads.setdefault(thread_id, set()).add(message_id)
+    return Manifest({thread_id: frozenset(ids) for thread_id, ids in threads.items()}, place, history_ids)
+
+
+def compare(
+    listed: Manifest, thread_id: ThreadId, mirrored: Thread | None, run: Run, prices: Mapping[str, int]
+) -> Item | None:
+    """Compare one thread of the listing with the mirror.
+
+    Args:
+        listed: the complete listing.
+        thread_id: the thread to compare.
+        mirrored: the thread as mirrored, None if it is not.
+        run: its mode, anchor and signpost decide what counts as missing, stale and extra.
+        prices: quota units by method.
+
+    Returns:
+        What is to be done, None when there is no difference. *Missing*: listed, not mirrored in this thread. *Extra*:
+        mirrored, not listed, and untouched since the signpost. *Stale*: Gmail's newest history id of the thread is
+        above the anchor, up to which the mirror was complete before history was lost. What the mirror knows of the
+        thread's history since then proves nothing, because live changes raise it beyond the gap. An audit without such
+        a gap compares with what the mirror knows.
+    """
+    wanted = listed.threads.get(thread_id, frozenset())
+    entries = mirrored.messages if mirrored is not None else {}
+    missing = wanted if run.mode == "full" else wanted - entries.keys()
+    look = [message_id for message_id in entries if listed.place.get(message_id, thread_id) != thread_id]
+    unlisted = [message_id for message_id in entries if message_id not in listed.place]
+    extra = [message_id for message_id in unlisted if entries[message_id].history_id <= run.signpost]
+    if run.anchor:
+        # A change since the signpost says that it was there lately, not that nothing happened to it in the gap.
+        look += [message_id for message_id in unlisted if entries[message_id].history_id > run.signpost]
+    newest = listed.history_ids.get(thread_id, 0)
+    stale = mirrored is not None and bool(wanted) and _stale(newest, mirrored, run)
+    if not (missing or look or extra or stale):
+        return None
+    needed = wanted if stale else missing
+    way: Way = "messages"
+    if len(needed) * prices["users.messages.get"] > prices["users.threads.get"]:
+        way = "thread" if missing else "minimal"
+    get = needed if way == "messages" else missing
+    order = sorted(get, reverse=True)
+    return Item(thread_id, tuple(order), stale, way, tuple(look), tuple(extra), newest if stale else 0)
+
+
+def _stale(newest: HistoryId, mirrored: Thread, run: Run) -> bool:
+    if run.mode == "audit" and newest > mirrored.history_id:
+        return True
+    return 0 < run.anchor < newest
+
+
+def pack(items: Sequence[Item]) -> str:
+    """Return items as the text of a plan document."""
+    rows = [[i.thread_id, i.get, i.stale, i.way, i.look, i.extra, i.history_id] for i in items]
+    return json.dumps(rows, separators=(",", ":"))
+
+
+def unpack(text: str) -> list[Item]:
+    """Return the items of a plan document's text."""
+    return [
+        Item(thread_id, tuple(get), stale, way, tuple(look), tuple(extra), history_id)
+        for thread_id, get, stale, way, look, extra, history_id in json.loads(text)
+    ]
+
+
+def take(items: Sequence[Item], prices: Mapping[str, int], *, units: int, max_messages: int = GROUP_FETCHES) -> int:
+    """Return how many items, from the first on, the next slice fetches: what `units` pay for, at least one."""
+    count = spent = messages = 0
+    for item in items:
+        spent += item_units(item, prices)
+        messages += len(item.get) + len(item.look)
+        if count and (spent > units or messages > max_messages):
+            break
+        count += 1
+    return count
+
+
+def eta(run: Run, done: int, now: datetime) -> datetime | None:
+    """Return when a run's fetching ends if it goes on at the pace it had from its start."""
+    if not done:
+        return None
+    return now + (now - run.started_at) / done * max(0, run.total - done)

@@ -1,0 +1,265 @@
+"""What the domain needs of the world: Gmail, a store, blobs, a publisher and a clock.
+
+Knows: the calls, what they return and what they may raise. Does not know: any technology. Each Protocol has an adapter
+in `adapters/` and a behavioural fake or second adapter that passes the same contract suite.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Literal, Protocol
+
+from mailmirror.model import (
+    Failed,
+    FetchedThread,
+    Gone,
+    Held,
+    HistoryId,
+    HistoryPage,
+    Label,
+    LabelId,
+    Lease,
+    Mailbox,
+    MailboxId,
+    Message,
+    MessageId,
+    MessagePage,
+    Parked,
+    Policy,
+    Profile,
+    Quota,
+    RunRequest,
+    Thread,
+    ThreadId,
+    ThreadPage,
+    Watch,
+)
+from mailmirror.slice import Document, Path, Write
+
+Task = Literal["sync", "renew"]
+
+
+class Clock(Protocol):
+    """Time, so that tests and the simulation own it."""
+
+    def now(self) -> datetime:
+        """Return the current time, aware, in UTC."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Let `seconds` pass."""
+        ...
+
+
+class Gmail(Protocol):
+    """One mailbox in Gmail.
+
+    Every call asks the mailbox's budget first and raises a `GmailError` when it cannot answer.
+    """
+
+    @property
+    def spent(self) -> int:
+        """Quota units spent since this object was made."""
+        ...
+
+    @property
+    def rejected(self) -> int:
+        """Calls Gmail refused for quota since this object was made."""
+        ...
+
+    @property
+    def quota(self) -> Quota:
+        """The level of the budget now, to be stored with the next commit."""
+        ...
+
+    def affordable(self, seconds: float) -> int:
+        """Return the quota units that can be spent within `seconds`, waiting included."""
+        ...
+
+    def profile(self) -> Profile:
+        """users.getProfile."""
+        ...
+
+    def history(self, start: HistoryId, page_token: str | None = None) -> HistoryPage:
+        """users.history.list after `start`, unfiltered, 500 records a page.
+
+        Raises:
+            HistoryExpired: 404, `start` is older than what Gmail keeps.
+            PageTokenExpired: the page token was refused.
+        """
+        ...
+
+    def list_messages(
+        self, page_token: str | None, *, include_spam_trash: bool, label_ids: Sequence[LabelId] = ()
+    ) -> MessagePage:
+        """users.messages.list, 500 a page; `label_ids` narrows to messages with all of them.
+
+        Raises:
+            PageTokenExpired: the page token was refused.
+        """
+        ...
+
+    def list_threads(self, page_token: str | None, *, include_spam_trash: bool) -> ThreadPage:
+        """users.threads.list, 500 a page.
+
+        Raises:
+            PageTokenExpired: the page token was refused.
+        """
+        ...
+
+    def messages(self, ids: Sequence[MessageId]) -> Mapping[MessageId, Message | Gone | Failed]:
+        """users.messages.get in full for each id: a result for every id, none dropped."""
+        ...
+
+    def threads(
+        self, ids: Sequence[ThreadId], *, minimal: bool = False
+    ) -> Mapping[ThreadId, FetchedThread | Gone | Failed]:
+        """users.threads.get for each id, in full or only ids and labels: a result for every id, none dropped."""
+        ...
+
+    def labels(self) -> tuple[Label, ...]:
+        """users.labels.list."""
+        ...
+
+    def watch(self) -> Watch:
+        """users.watch: create or renew the watch on the notification topic."""
+        ...
+
+
+class GmailAccounts(Protocol):
+    """Opens mailboxes in Gmail."""
+
+    def open(self, mailbox: MailboxId, quota: Quota | None) -> Gmail:
+        """Return the mailbox, its budget at the level last stored (None: never used)."""
+        ...
+
+
+class Store(Protocol):
+    """The mirror, the state of the mailboxes and their leases.
+
+    Law 2: `commit` is atomic and fenced; when the lease is no longer the one in `held` it writes nothing and raises
+    `LeaseLost`. Any call raises `StoreUnavailable` when the store did not answer.
+    """
+
+    def mailbox(self, mailbox: MailboxId) -> Mailbox | None:
+        """Return the state of a mailbox: one read."""
+        ...
+
+    def create_mailbox(self, mailbox: Mailbox) -> bool:
+        """Create the mailbox document; False, and nothing written, when it exists."""
+        ...
+
+    def mailboxes(self, *, after: MailboxId = "", limit: int = 100) -> list[Mailbox]:
+        """Return mailboxes in the order of their addresses, those after `after`."""
+        ...
+
+    def due_mailboxes(self, now: datetime) -> Iterator[MailboxId]:
+        """Yield the mailboxes whose `nextDueAt` is not after `now`, the longest due first."""
+        ...
+
+    def watches_expiring(self, before: datetime) -> Iterator[MailboxId]:
+        """Yield the mailboxes whose watch expires before a time, the first to lapse first."""
+        ...
+
+    def raise_hint(self, mailbox: MailboxId, history_id: HistoryId, due_at: datetime) -> None:
+        """Raise the hint to at least `history_id` and set `nextDueAt`, without a lease. Never lowers the hint."""
+        ...
+
+    def drop_hint(self, mailbox: MailboxId) -> None:
+        """Set the hint to zero, without a lease: it stayed unreachable."""
+        ...
+
+    def set_watch(self, mailbox: MailboxId, watch: Watch) -> None:
+        """Store the watch, without a lease."""
+        ...
+
+    def set_policy(self, mailbox: MailboxId, policy: Policy) -> None:
+        """Store the policy, without a lease."""
+        ...
+
+    def request_run(self, mailbox: MailboxId, request: RunRequest) -> None:
+        """Store the request for a run, without a lease; the latest request wins."""
+        ...
+
+    def lease(self, mailbox: MailboxId) -> Lease | None:
+        """Return the lease as it is now: one read."""
+        ...
+
+    def acquire(self, mailbox: Mailbox, *, owner: str, now: datetime, expires_at: datetime) -> Held:
+        """Take the lease: one read, one write, and one more read only when `mailbox` turns out to be outdated.
+
+        Args:
+            mailbox: the state as read before.
+            owner: the worker.
+            now: decides whether another's lease has expired.
+            expires_at: until when the lease holds.
+
+        Raises:
+            LeaseHeld: another worker holds it, or took it in the same moment.
+        """
+        ...
+
+    def commit(
+        self,
+        held: Held,
+        mailbox: Mailbox,
+        writes: Sequence[Write] = (),
+        *,
+        expires_at: datetime,
+        release: bool = False,
+    ) -> Held:
+        """Write documents, the mailbox's changed fields and the lease in one atomic batch.
+
+        The fields that workers without a lease write too (`hint`, `policy`, `watch`, `request`) are not written here.
+        When the state did not change and there are no writes, only the lease is written.
+
+        Args:
+            held: the lease and the state as of the last commit.
+            mailbox: the state to store.
+            writes: documents below the mailbox.
+            expires_at: until when the lease holds from now on.
+            release: give the lease back in the same batch.
+
+        Returns:
+            The lease with its new version and the state as stored, its `revision` counted up when it was written.
+
+        Raises:
+            LeaseLost: somebody else took the lease; nothing was written.
+            DocumentExists: the document of a `create` exists; nothing was written.
+        """
+        ...
+
+    def threads(self, mailbox: MailboxId, ids: Iterable[ThreadId]) -> dict[ThreadId, Thread]:
+        """Return the mirrored threads among `ids`: one read an id."""
+        ...
+
+    def scan_threads(self, mailbox: MailboxId, *, after: ThreadId, limit: int) -> list[Thread]:
+        """Return mirrored threads in the order of their ids, those after `after`."""
+        ...
+
+    def documents(self, mailbox: MailboxId, paths: Sequence[Path]) -> dict[Path, Document]:
+        """Return the existing documents among `paths` (below the mailbox): one read a path."""
+        ...
+
+    def parked(self, mailbox: MailboxId) -> list[Parked]:
+        """Return all parked messages, the next to be tried first."""
+        ...
+
+
+class Blobs(Protocol):
+    """Large bodies, outside the store."""
+
+    def put(self, name: str, data: bytes, content_type: str) -> str:
+        """Write an object, replacing an older one, and return its URI. Raises `StoreUnavailable`."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Delete an object; an absent one is no error. Raises `StoreUnavailable`."""
+        ...
+
+
+class Publisher(Protocol):
+    """Publishes work to `mailbox-work`."""
+
+    def publish(self, mailbox: MailboxId, task: Task) -> None:
+        """Return when the message is accepted. Raises `StoreUnavailable` when Pub/Sub did not take it."""
+        ...

@@ -1,0 +1,82 @@
+"""Retry: parked messages whose time has come are tried again.
+
+Knows: that a message still failing waits longer, that one Gmail does not know after ten minutes is gone, and that one
+with which workers died is taken in hand alone, so that it costs one worker a retry at the most. Does not know: what
+made it fail. Law 6.
+"""
+
+from collections.abc import Sequence
+
+from mailmirror.errors import DocumentExists
+from mailmirror.fetch import Fetched, bring_labels, fetch_messages, look_up
+from mailmirror.lease import Hold
+from mailmirror.log import log
+from mailmirror.mirror import OUTDATED, Bring, Sheet
+from mailmirror.model import Origin, Parked
+from mailmirror.parked import DEADLY, GONE_AFTER, RETRIES
+
+
+def parked(hold: Hold) -> None:
+    """Try a step's share of the parked messages that are due, and commit what became of them."""
+    suspect = hold.mailbox.suspect
+    killer = hold.parked.get(suspect.message_id) if suspect is not None else None
+    if killer is not None:
+        _commit(hold, [killer], _failed(hold, killer))
+    now = hold.clock.now()
+    due = sorted((p for p in hold.parked.values() if p.next_attempt_at <= now), key=lambda p: p.next_attempt_at)
+    origins: tuple[Origin, ...] = ("live", "backfill", "repair")
+    for origin in origins:
+        items = [item for item in due if item.origin == origin and not item.deadly]
+        if items:
+            _retry(hold, items[: 1 if hold.careful else RETRIES])
+    for item in [item for item in due if item.deadly][:1]:
+        hold.suspect(item.id)
+        _retry(hold, [item])
+
+
+def _retry(hold: Hold, items: Sequence[Parked]) -> None:
+    if hold.careful and not items[0].deadly and hold.suspect(items[0].id):
+        _commit(hold, items, _failed(hold, items[0]))
+        return
+    origin = items[0].origin
+    fetched = fetch_messages(hold, {item.id: item.thread_id for item in items}, origin=origin)
+    for item in items:
+        if item.id in fetched.gone and hold.clock.now() - item.first_at < GONE_AFTER:
+            fetched.gone.remove(item.id)
+            fetched.park(hold, item.id, item.thread_id, item.reason)
+    try:
+        _commit(hold, items, fetched)
+    except DocumentExists:
+        # Now the hold is wary, and what is parked is fetched again only once more.
+        _commit(hold, items, fetched)
+
+
+def _failed(hold: Hold, item: Parked) -> Fetched:
+    fetched = Fetched(item.origin)
+    fetched.park(hold, item.id, item.thread_id, DEADLY, deadly=True)
+    return fetched
+
+
+def _commit(hold: Hold, items: Sequence[Parked], fetched: Fetched) -> None:
+    address = hold.mailbox.email_address
+    threads = {item.thread_id for item in items} if fetched.messages else set()
+    sheet = Sheet(
+        hold.store.threads(address, threads),
+        policy=hold.mailbox.policy,
+        origin=fetched.origin,
+        now=hold.clock.now(),
+        looked_up=threads,
+        wary=hold.wary,
+    )
+    look_up(hold, sheet, fetched.messages)
+    bring_labels(hold, {label for message in fetched.messages for label in message.label_ids})
+    parts = sheet.slices(Bring(message, rewrite=True) for message in fetched.messages)
+    for message_id in sheet.outdated:
+        fetched.park(hold, message_id, sheet.found(message_id)[-1][0], OUTDATED)
+    settled = [message.id for message in fetched.messages if message.id not in sheet.outdated] + fetched.gone
+    for message_id in fetched.gone:
+        log("parked_message_gone", address, message=message_id)
+    for part in parts[:-1]:
+        hold.commit(hold.mailbox, part, origin=fetched.origin)
+    rest = parts[-1] if parts else None
+    hold.commit(hold.mailbox, rest, origin=fetched.origin, park=fetched.parked, unpark=settled)

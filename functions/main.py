@@ -1,0 +1,56 @@
+"""The entry points of Mailmirror's functions: translate, call, answer.
+
+Each is deployed as one function, its name being the entry point. All are plain HTTP functions: a push arrives with its
+whole envelope, which the CloudEvent decorator would cut.
+"""
+
+import os
+import sys
+
+import functions_framework
+from flask import Request, Response
+from mailmirror import api, app
+from mailmirror.config import BadSetting, Settings
+
+try:
+    _settings = Settings.from_env(os.environ)
+except BadSetting as error:
+    sys.exit(f"Mailmirror cannot start: {error}")
+app.configure_logs(_settings.log_level)
+_app = app.from_settings(_settings)
+
+
+@functions_framework.http
+def sync_history(request: Request) -> Response:
+    """Push from `gmail-notifications`."""
+    return api.pushed(_app, _app.sync_history, request)
+
+
+@functions_framework.http
+def run_work(request: Request) -> Response:
+    """Push from `mailbox-work`."""
+    return api.pushed(_app, _app.run_work, request)
+
+
+@functions_framework.http
+def renew_watches(request: Request) -> Response:
+    """Cloud Scheduler, daily."""
+    return api.scheduled(_app.renew_watches, request)
+
+
+@functions_framework.http
+def sweep_mailboxes(request: Request) -> Response:
+    """Cloud Scheduler, every few minutes."""
+    return api.scheduled(_app.sweep_mailboxes, request)
+
+
+@functions_framework.http
+def trigger_sync(request: Request) -> Response:
+    """Administrators: `POST /mailboxes/{m}/sync`."""
+    return api.trigger_sync(_app, request)
+
+
+@functions_framework.http
+def manage_mailboxes(request: Request) -> Response:
+    """Administrators: connect, list and show mailboxes."""
+    return api.manage_mailboxes(_app, request)
