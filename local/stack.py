@@ -1,0 +1,403 @@
+"""All of Mailmirror on this machine: each function in a process of its own, with stand-ins for Google around them.
+
+Knows: which processes there are, what each is told, what waits for what, and how to be rid of all of them in every case
+(a process never outlives the one that started the stack, even if that is killed). Does not know: what the functions do;
+it reaches them by HTTP alone, as Pub/Sub, Cloud Scheduler and an administrator would.
+
+What is shorter here than in the cloud, so that one can watch it: pushes are tried again after 1 to 10 s (cloud: 10 to
+600 s), sweeps come every few seconds (5 min), and the caller says how long a mailbox may be quiet (15 min).
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import requests
+
+from local.emulators import FirestoreEmulator, PubSubEmulator, find
+
+Backend = Literal["sqlite", "emulators"]
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PROJECT = "mailmirror-local"
+BUCKET = "mailmirror-bodies"
+FUNCTIONS = (
+    "sync_history",
+    "run_work",
+    "renew_watches",
+    "sweep_mailboxes",
+    "trigger_sync",
+    "manage_mailboxes",
+)
+# topic -> the function its subscription pushes to
+TOPICS = {"gmail-notifications": "sync_history", "mailbox-work": "run_work"}
+
+_START_SECONDS = 90
+_ACK_DEADLINE_SECONDS = 60
+_RENEW_SECONDS = 30
+# What must not reach the processes from the shell that starts them: another project, other credentials.
+_FOREIGN = (
+    *("BODY_", "CLOUDSDK_", "DEBUG", "FIRESTORE_", "FUNCTION_", "GCLOUD_", "GMAIL_", "GOOGLE_", "GUNICORN_", "LEASE_"),
+    *("MAILMIRROR_", "PUBSUB_", "STORAGE_", "WATCH_"),
+)
+
+# The shell holds the read end of a pipe whose other end only this process has. When this process ends, in whatever way,
+# `read` returns and the whole process group goes.
+_TIED_TO_ITS_STARTER = '("$@"; kill 0) & read _; kill 0'
+
+
+class StackFailed(Exception):
+    """A process of the stack did not start or died; the message ends with the last lines of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the stack runs.
+
+    Attributes:
+        directory: where the logs and the SQLite file go.
+        backend: `sqlite`: SQLite and the broker of `local.pubsub`; `emulators`: Google's, for Firestore and Pub/Sub.
+        seed: makes the fake Gmail repeatable.
+        units_per_minute: the quota of a mailbox, of the fake Gmail and of the functions alike.
+        sweep_seconds: between two sweeps.
+        quiet_minutes: a mailbox not heard of for this long is due.
+        step_seconds: the longest step of `run_work`.
+        lease_seconds: how long a lease lasts without a commit; None leaves it to the functions.
+        threads: requests one process serves at once.
+        source: the file with the entry points.
+    """
+
+    directory: Path
+    backend: Backend = "sqlite"
+    seed: int = 1
+    units_per_minute: int = 600_000
+    sweep_seconds: float = 2
+    quiet_minutes: float = 0.05
+    step_seconds: float = 20
+    lease_seconds: float | None = None
+    threads: int = 8
+    source: Path = REPOSITORY / "functions" / "main.py"
+
+
+class Process:
+    """A child process in a group of its own, with its log in a file."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], *, env: Mapping[str, str], log: Path, ready_url: str | None = None
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._command = command
+        self._env = dict(env)
+        self._ready_url = ready_url
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start it and return at once; the log goes on where it was."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", _TIED_TO_ITS_STARTER, self.name, *self._command],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=REPOSITORY,
+                env=self._env,
+                start_new_session=True,
+            )
+
+    def kill(self) -> None:
+        """SIGKILL to the whole group, as the machine itself would: no process gets to say goodbye."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+
+    def wait_until_ready(self) -> None:
+        """Return when it answers HTTP.
+
+        Raises:
+            StackFailed: it died, or does not answer in time; the message ends with its last log lines.
+        """
+        give_up = time.monotonic() + _START_SECONDS
+        while self.alive and time.monotonic() < give_up:
+            if self._ready_url is None or _answers(self._ready_url):
+                return
+            time.sleep(0.05)
+        how = "does not answer" if self.alive else "ended while it started"
+        raise StackFailed(f"{self.name} {how}. The end of {self.log}:\n{self.last_lines()}")
+
+    def last_lines(self, count: int = 20) -> str:
+        """The end of the log."""
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return "\n".join(text.splitlines()[-count:]) or "(the log is empty)"
+
+
+class Stack:
+    """Everything, for as long as the `with` block lasts.
+
+    Example:
+        with Stack(Settings(Path("/tmp/run"))) as stack:
+            requests.get(stack.url("manage_mailboxes") + "/mailboxes", timeout=10)
+
+    Attributes:
+        processes: by name: `pubsub`, `gmail`, `storage`, `scheduler` and the functions.
+        gmail, storage, pubsub: base URLs of the stand-ins.
+        firestore: `host:port` of the Firestore emulator, None with SQLite.
+        sqlite: the SQLite file, None with the emulators.
+        started_in: seconds it took until everything answered.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.processes: dict[str, Process] = {}
+        self.sqlite = settings.directory / "mirror.sqlite" if settings.backend == "sqlite" else None
+        self.firestore: str | None = None
+        self.started_in = 0.0
+        names = ("pubsub", "gmail", "storage", *FUNCTIONS)
+        self._urls = {
+            name: f"http://127.0.0.1:{port}" for name, port in zip(names, _free_ports(len(names)), strict=True)
+        }
+        self._exit = ExitStack()
+
+    @property
+    def gmail(self) -> str:
+        return self._urls["gmail"]
+
+    @property
+    def storage(self) -> str:
+        return self._urls["storage"]
+
+    @property
+    def pubsub(self) -> str:
+        return self._urls["pubsub"]
+
+    def url(self, name: str) -> str:
+        """Where a process listens, without a slash at the end."""
+        return self._urls[name]
+
+    def __enter__(self) -> Self:
+        began = time.monotonic()
+        self.settings.directory.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as undo:
+            undo.enter_context(_terminated_means_interrupted())
+            undo.callback(self._kill_all)
+            if self.settings.backend == "emulators":
+                self._start_emulators(undo)
+            self._start_processes()
+            self._exit = undo.pop_all()
+        self.started_in = time.monotonic() - began
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exit.close()
+
+    def kill(self, name: str) -> None:
+        """SIGKILL a process, with all its threads at work."""
+        self.processes[name].kill()
+
+    def restart(self, name: str) -> None:
+        """Start a killed process again, at the same address; returns when it answers."""
+        process = self.processes[name]
+        process.kill()
+        process.start()
+        process.wait_until_ready()
+
+    def dead_letters(self) -> dict[str, list[dict[str, Any]]]:
+        """The messages in each dead-letter subscription; looking does not take them away for long."""
+        found = {}
+        for topic in TOPICS:
+            url = f"{self.pubsub}/v1/projects/{PROJECT}/subscriptions/{topic}-dead:pull"
+            answer = call("POST", url, {"maxMessages": 100, "returnImmediately": True})
+            found[topic] = [item["message"] for item in answer.get("receivedMessages", [])]
+        return found
+
+    def _start_emulators(self, undo: ExitStack) -> None:
+        tools = find()
+        emulators = (FirestoreEmulator(tools.firestore), PubSubEmulator(tools.pubsub))
+        with ThreadPoolExecutor() as pool:
+            started = [pool.submit(undo.enter_context, emulator) for emulator in emulators]
+        for future in started:
+            future.result()
+        self.firestore = emulators[0].host
+        self._urls["pubsub"] = f"http://{emulators[1].host}"
+
+    def _start_processes(self) -> None:
+        python = sys.executable
+        stand_ins = {
+            "gmail": [
+                *("local.gmail", "--pubsub", self._host("pubsub"), "--seed", str(self.settings.seed)),
+                *("--units-per-minute", str(self.settings.units_per_minute)),
+            ],
+            "storage": ["local.storage"],
+        }
+        if self.settings.backend == "sqlite":
+            stand_ins["pubsub"] = ["local.pubsub"]
+        for name, arguments in stand_ins.items():
+            self._add(name, [python, "-m", *arguments, "--port", self._port(name)], ready="/")
+        for name in FUNCTIONS:
+            command = [python, "-m", "functions_framework", "--target", name, "--source", str(self.settings.source)]
+            # Any path reaches the function but this one, which functions-framework answers with 404 by itself.
+            self._add(name, [*command, "--host", "127.0.0.1", "--port", self._port(name)], ready="/robots.txt")
+        _wait_for_all(self.processes.values())
+        self._create_topics()
+        sweep, renew = self.settings.sweep_seconds, _RENEW_SECONDS
+        command = [python, "-m", "local.scheduler", "--every", str(sweep), self.url("sweep_mailboxes")]
+        self._add("scheduler", [*command, "--every", str(renew), self.url("renew_watches")])
+
+    def _add(self, name: str, command: Sequence[str], *, ready: str | None = None) -> None:
+        process = Process(
+            name,
+            command,
+            env=self._environment(),
+            log=self.settings.directory / f"{name}.log",
+            ready_url=self._urls[name] + ready if ready is not None else None,
+        )
+        self.processes[name] = process
+        process.start()
+
+    def _environment(self) -> dict[str, str]:
+        settings = self.settings
+        env = {key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN)}
+        env |= {
+            "PYTHONPATH": f"{REPOSITORY / 'functions'}{os.pathsep}{REPOSITORY}",
+            "PYTHONUNBUFFERED": "1",
+            "NO_PROXY": "127.0.0.1,localhost",
+            "no_proxy": "127.0.0.1,localhost",
+            "GOOGLE_CLOUD_PROJECT": PROJECT,
+            "GMAIL_AUTH": "none",
+            "GMAIL_API_ROOT": f"{self.gmail}/",
+            "GMAIL_TOPIC": _topic("gmail-notifications"),
+            "WORK_TOPIC": _topic("mailbox-work"),
+            "GMAIL_UNITS_PER_MINUTE": str(settings.units_per_minute),
+            "BODY_BUCKET": BUCKET,
+            "STORAGE_EMULATOR_HOST": self.storage,
+            "PUBSUB_EMULATOR_HOST": self._host("pubsub"),
+            "SWEEP_QUIET_MINUTES": str(settings.quiet_minutes),
+            "STEP_SECONDS": f"{settings.step_seconds:g}",
+            "MAILMIRROR_STORE": f"sqlite:{self.sqlite}" if self.sqlite else "firestore",
+            "WORKERS": "1",
+            "THREADS": str(settings.threads),
+        }
+        if self.firestore:
+            env["FIRESTORE_EMULATOR_HOST"] = self.firestore
+        if settings.lease_seconds is not None:
+            env["LEASE_SECONDS"] = f"{settings.lease_seconds:g}"
+        return env
+
+    def _create_topics(self) -> None:
+        root = f"{self.pubsub}/v1/"
+        for name, function in TOPICS.items():
+            dead = f"{name}-dead"
+            call("PUT", root + _topic(name), {})
+            call("PUT", root + _topic(dead), {})
+            call("PUT", root + _subscription(dead), {"topic": _topic(dead)})
+            call(
+                "PUT",
+                root + _subscription(name),
+                {
+                    "topic": _topic(name),
+                    "pushConfig": {"pushEndpoint": f"{self.url(function)}/"},
+                    "ackDeadlineSeconds": _ACK_DEADLINE_SECONDS,
+                    "retryPolicy": {"minimumBackoff": "1s", "maximumBackoff": "10s"},
+                    "deadLetterPolicy": {"deadLetterTopic": _topic(dead), "maxDeliveryAttempts": 20},
+                },
+            )
+
+    def _kill_all(self) -> None:
+        for process in self.processes.values():
+            process.kill()
+
+    def _host(self, name: str) -> str:
+        return self._urls[name].removeprefix("http://")
+
+    def _port(self, name: str) -> str:
+        return self._urls[name].rpartition(":")[2]
+
+
+def _topic(name: str) -> str:
+    return f"projects/{PROJECT}/topics/{name}"
+
+
+def _subscription(name: str) -> str:
+    return f"projects/{PROJECT}/subscriptions/{name}"
+
+
+def call(method: str, url: str, body: Mapping[str, Any] | None = None, *, seconds: float = 30) -> dict[str, Any]:
+    """Ask a process of the stack and return its JSON.
+
+    Raises:
+        StackFailed: it did not answer, or not with success; the message holds what it said.
+    """
+    with requests.Session() as session:
+        session.trust_env = False
+        try:
+            answer = session.request(method, url, json=body, timeout=seconds)
+        except requests.RequestException as error:
+            raise StackFailed(f"{method} {url} was not answered: {error}") from error
+    if not answer.ok:
+        raise StackFailed(f"{method} {url} answered {answer.status_code}: {answer.text[:500]}")
+    result: dict[str, Any] = answer.json()
+    return result
+
+
+def _wait_for_all(processes: Iterable[Process]) -> None:
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        for future in [pool.submit(process.wait_until_ready) for process in processes]:
+            future.result()
+
+
+def _answers(url: str) -> bool:
+    with requests.Session() as session:
+        session.trust_env = False
+        try:
+            session.get(url, timeout=2)
+        except requests.RequestException:
+            return False
+    return True
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as together:
+        probes = [together.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+@contextmanager
+def _terminated_means_interrupted() -> Iterator[None]:
+    """SIGTERM ends the `with` block as Ctrl-C does, so that nothing stays behind."""
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not in the main thread: whoever is there handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,993 @@
+"""The Gmail port over real HTTP: the client of `adapters/gmail.py` against the fake Gmail on loopback."""
+
+import json
+import random
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import google.auth.credentials
+import google.auth.exceptions
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mailmirror.adapters import credentials, gmail
+from mailmirror.adapters.gmail import GmailApiAccounts
+from mailmirror.documents import to_document
+from mailmirror.errors import (
+    AccessRevoked,
+    GmailError,
+    GmailRejected,
+    GmailUnavailable,
+    HistoryExpired,
+    PageTokenExpired,
+    Throttled,
+)
+from mailmirror.model import Failed, FetchedThread, Gone, Message, Quota
+from mailmirror.ports import Gmail, GmailAccounts
+from mailmirror.quota import PRICES
+
+from local.gmail.mailbox import Mailbox as FakeMailbox
+from local.gmail.server import create_app, serve
+from local.gmail.world import World
+from tests.clock import VirtualClock
+
+ALICE = "alice@example.com"
+TOPIC = "projects/mirror/topics/gmail-notifications"
+
+
+class Fake:
+    """A fake Gmail that listens, and ways to talk to it."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.world = World(clock=self.clock, sleep=self.clock.sleep)
+        self.alice: FakeMailbox = self.world.add(ALICE)
+        self._server = serve(create_app(self.world))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+        self.root = f"http://127.0.0.1:{self._server.server_port}"
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def accounts(self, **changes: Any) -> GmailApiAccounts:
+        settings: dict[str, Any] = {
+            "clock": self.clock,
+            "topic": TOPIC,
+            "api_root": self.root,
+            "rng": random.Random(0),
+        }
+        return GmailApiAccounts(changes.pop("credentials", _nobody), **(settings | changes))
+
+    def open(self, quota: Quota | None = None, **changes: Any) -> Gmail:
+        accounts: GmailAccounts = self.accounts(**changes)
+        return accounts.open(ALICE, quota)
+
+    def deliver(self, count: int = 1, **kwargs: Any) -> list[str]:
+        return [self.alice.deliver(_mail(f"Subject {number}"), **kwargs) for number in range(count)]
+
+    def faults(self, method: str, *faults: object) -> None:
+        self.world.faults.add({method: list(faults)})
+
+    def account(self) -> Mapping[str, Any]:
+        account: Mapping[str, Any] = self.world.quota.account()["mailboxes"].get(ALICE, {})
+        return account
+
+    def units(self) -> int:
+        return int(self.account().get("totalUnits", 0))
+
+    def calls(self, method: str) -> int:
+        return int(self.account().get("calls", {}).get(method, 0))
+
+
+def _nobody(_mailbox: str) -> None:
+    return None
+
+
+def _mail(subject: str, body: str = "Hello", reply_to: str | None = None) -> bytes:
+    message = EmailMessage()
+    message["From"] = "Bob <bob@example.org>"
+    message["To"] = ALICE
+    message["Subject"] = subject
+    message["Message-ID"] = f"<{subject.replace(' ', '-')}@example.org>"
+    if reply_to:
+        message["In-Reply-To"] = reply_to
+    message.set_content(body)
+    return message.as_bytes()
+
+
+@pytest.fixture
+def fake() -> Iterator[Fake]:
+    """A fake Gmail with Alice's empty mailbox."""
+    running = Fake()
+    yield running
+    running.stop()
+
+
+def messages_of(found: Mapping[str, object], kind: type) -> list[str]:
+    """The ids whose result is of a kind."""
+    return [item_id for item_id, result in found.items() if isinstance(result, kind)]
+
+
+# --- Every call of the port.
+
+
+def test_profile(fake: Fake) -> None:
+    """The profile tells address, head and totals, and costs one unit."""
+    fake.deliver(3)
+    client = fake.open()
+    profile = client.profile()
+    assert (profile.email_address, profile.messages_total, profile.threads_total) == (ALICE, 3, 3)
+    assert profile.history_id == int(fake.alice.get_profile()["historyId"])
+    assert client.spent == fake.units() == 1
+
+
+def test_history_holds_every_kind_of_change(fake: Fake) -> None:
+    """History comes back as records: messages added and deleted, labels put on and taken off, ids as integers."""
+    fake.alice.split_chance = 0.0
+    start = fake.open().profile().history_id
+    kept, lost = fake.deliver(2)
+    fake.alice.modify([kept], add=["STARRED"], remove=["UNREAD"])
+    fake.alice.delete([lost])
+    page = fake.open().history(start)
+    assert [ref.id for record in page.records for ref in record.messages_added] == [kept, lost]
+    assert [ref.id for record in page.records for ref in record.messages_deleted] == [lost]
+    steps = [(step.message.id, step.label_ids) for record in page.records for step in record.labels_added]
+    assert steps == [(kept, frozenset({"STARRED"}))]
+    assert [step.label_ids for record in page.records for step in record.labels_removed] == [frozenset({"UNREAD"})]
+    assert page.records[0].messages_added[0].label_ids == frozenset({"INBOX", "UNREAD"})
+    assert start < page.records[0].id < page.records[-1].id <= page.history_id
+    assert page.next_page_token is None
+
+
+def test_history_without_changes(fake: Fake) -> None:
+    """Nothing new is an answer without `history`, not a failure."""
+    client = fake.open()
+    head = client.profile().history_id
+    page = client.history(head)
+    assert (page.records, page.history_id, page.next_page_token) == ((), head, None)
+
+
+def test_history_goes_on_where_a_page_ended(fake: Fake) -> None:
+    """Pages of 500 records follow one another by their tokens, empty pages in between included."""
+    start = fake.open().profile().history_id
+    ids = fake.deliver(600)
+    fake.alice.empty_page_chance = 1.0
+    client = fake.open()
+    seen: list[str] = []
+    token: str | None = None
+    while True:
+        page = client.history(start, token)
+        seen += [ref.id for record in page.records for ref in record.messages_added]
+        token = page.next_page_token
+        if token is None:
+            break
+    assert seen == ids
+
+
+def test_message_listing(fake: Fake) -> None:
+    """A listing of messages comes in pages of 500, newest first, with spam and trash only when asked for."""
+    ids = fake.deliver(510)
+    spam = fake.deliver(1, label_ids=["SPAM"])
+    client = fake.open()
+    first = client.list_messages(None, include_spam_trash=True)
+    second = client.list_messages(first.next_page_token, include_spam_trash=True)
+    assert len(first.refs) == 500
+    assert second.next_page_token is None
+    assert {message_id for message_id, _ in first.refs + second.refs} == {*ids, *spam}
+    assert spam[0] not in dict(client.list_messages(None, include_spam_trash=False).refs)
+    assert dict(client.list_messages(None, include_spam_trash=True, label_ids=("SPAM",)).refs).keys() == {*spam}
+    assert client.list_messages(None, include_spam_trash=True, label_ids=("DRAFT",)).refs == ()
+
+
+def test_thread_listing(fake: Fake) -> None:
+    """A listing of threads gives each thread's newest history id."""
+    first = fake.alice.deliver(_mail("Plan"))
+    answer = fake.alice.deliver(_mail("Re: Plan", reply_to="<Plan@example.org>"))
+    page = fake.open().list_threads(None, include_spam_trash=True)
+    assert page.refs == ((first, int(fake.alice.get_message(answer)["historyId"])),)
+
+
+def test_message_in_full(fake: Fake) -> None:
+    """A message comes with labels, dates, decoded headers, its text and the names of its attachments."""
+    source = EmailMessage()
+    source["From"] = "Jörg <joerg@example.org>"
+    source["Subject"] = "Größe"
+    source.set_content("Grüße", charset="iso-8859-1")
+    source.add_alternative("<b>Grüße</b>", subtype="html")
+    source.add_attachment(b"12345", maintype="application", subtype="pdf", filename="Rechnung.pdf")
+    when = datetime(2001, 2, 3, 4, 5, 6, 7000, tzinfo=UTC)
+    (message_id,) = [fake.alice.deliver(source.as_bytes(), internal_date=when, label_ids=["INBOX", "STARRED"])]
+    message = fake.open().messages([message_id])[message_id]
+    assert isinstance(message, Message)
+    assert (message.id, message.thread_id, message.internal_date) == (message_id, message_id, when)
+    assert message.label_ids == frozenset({"INBOX", "STARRED"})
+    assert (message.headers.from_, message.headers.subject) == ("Jörg <joerg@example.org>", "Größe")
+    assert (message.body.text.strip(), message.body.html.strip()) == ("Grüße", "<b>Grüße</b>")
+    (attachment,) = message.attachments
+    assert (attachment.filename, attachment.mime_type, attachment.size) == ("Rechnung.pdf", "application/pdf", 5)
+    assert message.size_estimate == len(source.as_bytes())
+
+
+def test_message_without_labels(fake: Fake) -> None:
+    """A message that is archived and read has no labels, and Gmail then sends no list."""
+    (message_id,) = fake.deliver(label_ids=())
+    message = fake.open().messages([message_id])[message_id]
+    assert isinstance(message, Message)
+    assert message.label_ids == frozenset()
+
+
+def test_threads_in_full_and_minimal(fake: Fake) -> None:
+    """A thread comes with all its messages in full, or with their labels only; one that is not there is gone."""
+    first = fake.alice.deliver(_mail("Plan"))
+    fake.clock.advance(1)
+    second = fake.alice.deliver(_mail("Re: Plan", reply_to="<Plan@example.org>"), label_ids=["TRASH"])
+    client = fake.open()
+    full = client.threads([first, "dead"])
+    thread = full[first]
+    assert isinstance(thread, FetchedThread)
+    assert list(thread.messages) == [first, second]
+    assert all(isinstance(message, Message) for message in thread.messages.values())
+    assert isinstance(full["dead"], Gone)
+    minimal = client.threads([first], minimal=True)[first]
+    assert isinstance(minimal, FetchedThread)
+    assert minimal.messages == {}
+    assert [(state.id, state.label_ids) for state in minimal.states] == [
+        (first, frozenset({"INBOX", "UNREAD"})),
+        (second, frozenset({"TRASH"})),
+    ]
+    assert minimal.history_id == thread.history_id == minimal.states[-1].history_id
+
+
+def test_labels(fake: Fake) -> None:
+    """The label list tells ids, names and types."""
+    fake.alice.create_label("Größe/klein")
+    labels = {label.name: label for label in fake.open().labels()}
+    assert labels["Größe/klein"].type == "user"
+    assert labels["INBOX"].type == "system"
+
+
+def test_watch_and_its_renewal(fake: Fake) -> None:
+    """A watch lasts seven days from now, tells the head, and costs 100 units; its renewal is the same call."""
+    client = fake.open(watch_label_ids=("INBOX",), watch_label_filter_behavior="EXCLUDE")
+    watch = client.watch()
+    assert watch.renewed_at == fake.clock.now()
+    assert timedelta(days=7) - timedelta(seconds=1) <= watch.expires_at - fake.clock.now() <= timedelta(days=7)
+    assert watch.history_id == client.profile().history_id
+    active = fake.alice.active_watch()
+    assert active is not None
+    assert (active.topic, active.label_ids, active.behavior) == (TOPIC, ("INBOX",), "exclude")
+    client.watch()
+    assert fake.calls("users.stop") == 0
+    assert client.spent == fake.units() == 201
+
+
+def test_watch_held_by_another_topic(fake: Fake) -> None:
+    """Only when another topic holds the watch it is stopped, and then taken once."""
+    fake.open(topic="projects/mirror/topics/another").watch()
+    client = fake.open()
+    client.watch()
+    active = fake.alice.active_watch()
+    assert active is not None
+    assert active.topic == TOPIC
+    assert (fake.calls("users.stop"), client.spent) == (1, 250)
+
+
+def test_wrong_topic(fake: Fake) -> None:
+    """A topic Gmail does not accept is a configuration error that repeats Gmail's words, and stops nothing."""
+    with pytest.raises(GmailRejected, match="Invalid topicName"):
+        fake.open(topic="nonsense").watch()
+    assert fake.calls("users.stop") == 0
+
+
+# --- Batches.
+
+
+def test_every_id_of_a_batch_is_answered(fake: Fake) -> None:
+    """Of 60 ids some are refused, some fail and some are gone: each gets its result, and each call is paid for once."""
+    ids = fake.deliver(60)
+    fake.faults("users.messages.get", "429", "500", "403", "503", "429:concurrent", "429", "502")
+    fake.faults("users.messages.get", {"id": ids[30], "status": 404, "times": -1})
+    wanted = [*ids, "dead"]
+    client = fake.open()
+    found = client.messages(wanted)
+    assert list(found) == wanted
+    assert sorted(messages_of(found, Message)) == sorted(set(ids) - {ids[30]})
+    assert messages_of(found, Gone) == [ids[30], "dead"]
+    assert client.spent == fake.units() == 20 * fake.calls("users.messages.get") == 20 * 68
+    assert client.rejected == 4
+
+
+def test_batches_are_what_the_budget_pays_for(fake: Fake) -> None:
+    """Batches hold at most 25 calls and never more than the budget gives at once."""
+    ids = fake.deliver(60)
+    for units_per_minute, crowd in ((1_000_000, 25), (6_000, 6)):
+        fake.world.quota.concurrent = crowd
+        client = fake.open(units_per_minute=units_per_minute)
+        assert len(messages_of(client.messages(ids), Message)) == 60
+        assert (client.rejected, fake.account()["totalRejected"]) == (0, 0)
+
+
+def test_batches_shrink_and_grow(fake: Fake) -> None:
+    """A refusal halves the batches for good, and each batch that goes well adds one call to the next."""
+    ids = fake.deliver(100)
+    fake.world.quota.concurrent = 8
+    client = fake.open(units_per_minute=1_000_000)
+    assert len(messages_of(client.messages(ids), Message)) == 100
+    assert 17 < client.rejected == fake.account()["totalRejected"] < 40
+    fake.world.quota.concurrent = None
+    before = client.rejected
+    assert len(messages_of(client.messages(ids), Message)) == 100
+    assert client.rejected == before
+
+
+def test_ids_asked_twice_are_fetched_once(fake: Fake) -> None:
+    """The same id twice is one call and one result; no ids are no call."""
+    (message_id,) = fake.deliver()
+    client = fake.open()
+    assert list(client.messages([message_id, message_id])) == [message_id]
+    assert client.messages([]) == {}
+    assert (client.spent, fake.calls("users.messages.get")) == (20, 1)
+
+
+def test_poison_does_not_spoil_the_others(fake: Fake) -> None:
+    """A message that Gmail never answers fails with a sentence while all the others are brought."""
+    ids = fake.deliver(20)
+    fake.faults("users.messages.get", {"id": ids[7], "status": 500, "times": -1})
+    fake.faults("users.messages.get", {"id": ids[8], "status": "timeout:30", "times": -1})
+    client = fake.open()
+    found = client.messages(ids)
+    assert messages_of(found, Failed) == [ids[7], ids[8]]
+    assert len(messages_of(found, Message)) == 18
+    failed = found[ids[7]]
+    assert isinstance(failed, Failed)
+    assert "500" in failed.reason
+    assert "Subject" not in failed.reason
+
+
+def test_poison_first(fake: Fake) -> None:
+    """Messages that never come do not block a mailbox by coming first, and do not cost the lease."""
+    ids = fake.deliver(30)
+    for poison in ids[:2]:
+        fake.faults("users.messages.get", {"id": poison, "status": "timeout:30", "times": -1})
+    began = fake.clock.now()
+    found = fake.open().messages(ids)
+    assert messages_of(found, Failed) == ids[:2]
+    assert len(messages_of(found, Message)) == 28
+    assert fake.clock.now() - began < timedelta(seconds=120)
+
+
+def test_poison_alone(fake: Fake) -> None:
+    """A message that never comes is told from a Gmail that never answers by a call that any mailbox answers."""
+    (poison,) = fake.deliver()
+    fake.faults("users.messages.get", {"id": poison, "status": 500, "times": -1})
+    client = fake.open()
+    assert isinstance(client.messages([poison])[poison], Failed)
+    assert (fake.calls("users.messages.get"), fake.calls("users.getProfile")) == (4, 1)
+    fake.faults("users.getProfile", "503")
+    with pytest.raises(GmailUnavailable):
+        client.messages([poison])
+
+
+def test_gmail_out_of_order(fake: Fake) -> None:
+    """When no message comes at all that is Gmail's trouble, not the messages', and it is found out within a minute."""
+    ids = fake.deliver(30)
+    fake.faults("users.messages.get", *["503"] * 200)
+    began = fake.clock.now()
+    client = fake.open()
+    with pytest.raises(GmailUnavailable, match="503"):
+        client.messages(ids)
+    assert fake.clock.now() - began < timedelta(minutes=1)
+    assert client.spent == fake.units()
+
+
+def test_no_answer_at_all(fake: Fake) -> None:
+    """When Gmail does not answer within the time-out, a call gives up before a lease could run out."""
+    ids = fake.deliver(10)
+    fake.faults("users.messages.get", *["timeout:30"] * 100)
+    fake.faults("users.getProfile", *["timeout:30"] * 100)
+    began = fake.clock.now()
+    with pytest.raises(GmailUnavailable):
+        fake.open().messages(ids)
+    assert fake.clock.now() - began < timedelta(seconds=120)
+
+
+@pytest.mark.parametrize("fault", ["reset", "reset-after"])
+def test_connection_lost(fake: Fake, fault: str) -> None:
+    """A connection that breaks before or after the work is done costs another call, never a message."""
+    ids = fake.deliver(12)
+    fake.faults("users.messages.get", "503", fault, fault)
+    fake.faults("users.getProfile", fault, fault)
+    client = fake.open()
+    assert len(messages_of(client.messages(ids), Message)) == 12
+    assert client.profile().messages_total == 12
+    # Nothing is sent without having been paid for, not even by httplib2; of a broken batch more is paid than counted.
+    assert client.spent >= fake.units()
+    assert fake.calls("users.getProfile") == 3
+
+
+def test_a_real_time_out(fake: Fake) -> None:
+    """A server that accepts and then says nothing is an unanswered call after the time-out."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        root = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        client = fake.open(api_root=root, timeout=0.05)
+        with pytest.raises(GmailUnavailable, match="did not answer"):
+            client.profile()
+        with pytest.raises(GmailUnavailable):
+            client.messages(["1", "2"])
+    with pytest.raises(GmailUnavailable):
+        fake.open(api_root=root).profile()
+    assert client.spent == 4 * 1 + 2 * 20 + 3 * 20 + 1
+
+
+# --- Quota.
+
+
+def test_the_real_quota_is_never_exceeded(fake: Fake) -> None:
+    """By Gmail's count of a sliding minute, ten minutes of fetching meet no refusal and use 94 % of the quota."""
+    fake.world.quota.units_per_minute = 6000
+    ids = fake.deliver(300)
+    client = fake.open()
+    began = fake.clock.now()
+    while fake.clock.now() - began < timedelta(minutes=10):
+        client.messages(ids[:40])
+    assert (client.rejected, fake.account()["totalRejected"]) == (0, 0)
+    assert client.spent / ((fake.clock.now() - began).total_seconds() / 60) >= 0.94 * 6000
+
+
+def test_somebody_else_spends_too(fake: Fake) -> None:
+    """When the quota is used up from elsewhere, refusals slow the client down, and then it is throttled, by name."""
+    ids = fake.deliver(30)
+    fake.world.quota.units_per_minute = 100
+    client = fake.open()
+    with pytest.raises(Throttled) as caught:
+        client.messages(ids)
+    assert caught.value.until is None
+    assert client.rejected == fake.account()["totalRejected"] > 0
+    assert client.quota.units < 20
+
+
+def test_gmail_names_the_time(fake: Fake) -> None:
+    """A time in the text of a refusal is heeded at once, without another call and without waiting."""
+    ids = fake.deliver(8)
+    fake.faults("users.messages.get", "retry-after:900")
+    client = fake.open(units_per_minute=100_000)
+    with pytest.raises(Throttled) as caught:
+        client.messages(ids)
+    until = caught.value.until
+    assert until is not None
+    assert abs(until - fake.clock.now() - timedelta(seconds=900)) < timedelta(seconds=1)
+    assert fake.calls("users.messages.get") == 8
+    fake.faults("users.history.list", "retry-after:600")
+    with pytest.raises(Throttled) as caught:
+        client.history(client.profile().history_id)
+    assert caught.value.until is not None
+    assert sum(fake.clock.slept) < 0.1
+
+
+def test_a_named_time_far_away_is_not_believed(fake: Fake) -> None:
+    """Gmail's time can be wrong: more than a day is a day."""
+    fake.faults("users.getProfile", "retry-after:900000")
+    with pytest.raises(Throttled) as caught:
+        fake.open().profile()
+    assert caught.value.until == fake.clock.now() + timedelta(days=1)
+
+
+def test_daily_limit(fake: Fake) -> None:
+    """An owner's daily limit is throttling with a time, not something to try again."""
+    fake.faults("users.getProfile", "403:dailyLimitExceeded")
+    client = fake.open()
+    with pytest.raises(Throttled) as caught:
+        client.profile()
+    assert caught.value.until == fake.clock.now() + timedelta(hours=1)
+    assert (client.spent, client.rejected) == (1, 1)
+
+
+def test_the_budget_resumes(fake: Fake) -> None:
+    """The budget goes on from the level that was stored, and without enough of it no call is made."""
+    fake.deliver(1)
+    empty = Quota(-2000.0, fake.clock.now())
+    client = fake.open(empty)
+    assert client.affordable(0) == 0
+    with pytest.raises(Throttled) as caught:
+        client.profile()
+    assert caught.value.until is not None
+    assert caught.value.until > fake.clock.now()
+    assert (client.spent, fake.units()) == (0, 0)
+    assert client.quota.units == -2000.0
+
+
+@pytest.mark.parametrize(
+    ("method", "call"),
+    [
+        ("users.getProfile", lambda client: client.profile()),
+        ("users.labels.list", lambda client: client.labels()),
+        ("users.messages.list", lambda client: client.list_messages(None, include_spam_trash=True)),
+        ("users.threads.list", lambda client: client.list_threads(None, include_spam_trash=True)),
+        ("users.history.list", lambda client: client.history(client.profile().history_id)),
+        ("users.watch", lambda client: client.watch()),
+    ],
+)
+def test_what_passes_is_tried_again(fake: Fake, method: str, call: Callable[[Gmail], object]) -> None:
+    """A call that meets quota, 5xx and a lost connection in turn succeeds, four payments later."""
+    fake.faults(method, "429", "503", "reset")
+    client = fake.open()
+    call(client)
+    extra = 1 if method == "users.history.list" else 0
+    assert client.spent == fake.units() == 4 * PRICES["2026"][method] + extra
+    assert client.rejected == 1
+    assert 1 + 2 + 4 - 2 <= sum(fake.clock.slept) <= (1 + 2 + 4) * 1.25 + 10
+
+
+# --- Errors by name.
+
+
+def test_404_of_history_is_not_404_of_a_message(fake: Fake) -> None:
+    """One body, two names: a cursor too old is HistoryExpired, a message that is not there is Gone."""
+    start = fake.open().profile().history_id
+    (message_id,) = fake.deliver()
+    fake.alice.delete([message_id])
+    fake.alice.expire_history()
+    client = fake.open()
+    with pytest.raises(HistoryExpired):
+        client.history(start)
+    assert isinstance(client.messages([message_id])[message_id], Gone)
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_cursor_that_never_was(fake: Fake, start: int) -> None:
+    """A cursor Gmail calls invalid is mended by a run, like one that is too old."""
+    with pytest.raises(HistoryExpired):
+        fake.open().history(start)
+
+
+def test_page_tokens_expire(fake: Fake) -> None:
+    """A page token that no longer holds has a name of its own, on every listing."""
+    start = fake.open().profile().history_id
+    fake.deliver(501)
+    client = fake.open()
+    history = client.history(start).next_page_token
+    messages = client.list_messages(None, include_spam_trash=True).next_page_token
+    threads = client.list_threads(None, include_spam_trash=True).next_page_token
+    assert history
+    assert messages
+    assert threads
+    fake.alice.expire_page_tokens()
+    with pytest.raises(PageTokenExpired):
+        client.history(start, history)
+    with pytest.raises(PageTokenExpired):
+        client.list_messages(messages, include_spam_trash=True)
+    with pytest.raises(PageTokenExpired):
+        client.list_threads(threads, include_spam_trash=True)
+    assert not isinstance(PageTokenExpired("x"), HistoryExpired)
+
+
+def test_access_taken_back(fake: Fake) -> None:
+    """401 is AccessRevoked from every call, from batches too."""
+    ids = fake.deliver(5)
+    fake.world.revoke(fake.alice)
+    client = fake.open()
+    calls: list[Callable[[], object]] = [
+        client.profile,
+        client.labels,
+        client.watch,
+        lambda: client.history(1),
+        lambda: client.messages(ids),
+        lambda: client.messages(ids[:1]),
+        lambda: client.threads(ids),
+    ]
+    for call in calls:
+        with pytest.raises(AccessRevoked, match="401"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    [
+        ("403:domainPolicy", AccessRevoked),
+        ("403:insufficientPermissions", GmailRejected),
+        ("403:accessNotConfigured", GmailRejected),
+        ("400:failedPrecondition", GmailUnavailable),
+        ("400", GmailRejected),
+        ("404", GmailRejected),
+        ("501", GmailUnavailable),
+    ],
+)
+def test_refusals_by_reason(fake: Fake, fault: str, name: type[GmailError]) -> None:
+    """Each way to refuse a call has one name."""
+    fake.faults("users.labels.list", *[fault] * 4)
+    with pytest.raises(name) as caught:
+        fake.open().labels()
+    assert type(caught.value) is name
+
+
+def test_no_mailbox_under_this_address(fake: Fake) -> None:
+    """An address without a mailbox is access that is not there."""
+    with pytest.raises(AccessRevoked, match="Mail service not enabled"):
+        fake.accounts().open("nobody@example.com", None).profile()
+
+
+def test_scopes_missing_for_messages(fake: Fake) -> None:
+    """A scope that is missing concerns the mailbox: no message fails for it."""
+    ids = fake.deliver(3)
+    fake.faults("users.messages.get", "403:insufficientPermissions")
+    with pytest.raises(GmailRejected):
+        fake.open().messages(ids)
+
+
+def test_an_id_that_gmail_refuses(fake: Fake) -> None:
+    """An id that Gmail calls invalid fails alone."""
+    (message_id,) = fake.deliver()
+    fake.faults("users.messages.get", {"id": "odd id/ü", "status": "400:invalidArgument", "times": -1})
+    found = fake.open().messages(["odd id/ü", message_id])
+    assert isinstance(found["odd id/ü"], Failed)
+    assert isinstance(found[message_id], Message)
+
+
+# --- Ugly answers.
+
+
+class Scripted(BaseHTTPRequestHandler):
+    """Answers what the test says, in order, and keeps what it was asked."""
+
+    protocol_version = "HTTP/1.1"
+    script: list[tuple[int, Mapping[str, str], bytes]]
+    asked: list[tuple[str, str, Mapping[str, str]]]
+
+    def do_GET(self) -> None:
+        """Answer the next in the script; the last one again and again."""
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.asked.append((self.command, self.path, dict(self.headers.items())))
+        status, headers, body = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        self.send_response(status)
+        for name, value in ({"Content-Type": "application/json"} | dict(headers)).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base class's word
+        """Keep quiet."""
+
+
+class Script:
+    """A server with a script."""
+
+    def __init__(self, *script: tuple[int, Mapping[str, str], bytes]) -> None:
+        self.asked: list[tuple[str, str, Mapping[str, str]]] = []
+        handler = type("Handler", (Scripted,), {"script": list(script), "asked": self.asked})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self.clock = VirtualClock()
+
+    def __enter__(self) -> "Script":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def open(self, found: Callable[[str], Any] = _nobody) -> Gmail:
+        """Alice's mailbox behind the script."""
+        root = f"http://127.0.0.1:{self._server.server_address[1]}"
+        accounts = GmailApiAccounts(
+            found, clock=self.clock, topic=TOPIC, api_root=root, rng=random.Random(0), timeout=5
+        )
+        return accounts.open(ALICE, None)
+
+
+def _refusal(code: int, message: str, reason: str = "forbidden") -> tuple[int, Mapping[str, str], bytes]:
+    body = {"error": {"code": code, "message": message, "errors": [{"reason": reason, "message": message}]}}
+    return code, {}, json.dumps(body).encode()
+
+
+PROFILE: tuple[int, Mapping[str, str], bytes] = (
+    200,
+    {},
+    json.dumps({"emailAddress": ALICE, "historyId": "7", "messagesTotal": 1, "threadsTotal": 1}).encode(),
+)
+WHOLE = {"id": "1", "threadId": "1", "historyId": "5", "internalDate": "0", "payload": {}}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"no json",
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b"{}",
+        b"[" * 100_000,
+        json.dumps(WHOLE | {"id": "2"}).encode(),
+        json.dumps(WHOLE | {"historyId": None}).encode(),
+        json.dumps(WHOLE | {"historyId": str(2**64)}).encode(),
+        json.dumps(WHOLE | {"labelIds": [None]}).encode(),
+        json.dumps(WHOLE | {"internalDate": "yesterday"}).encode(),
+        json.dumps({key: value for key, value in WHOLE.items() if key != "threadId"}).encode(),
+    ],
+    ids=range(12),
+)
+def test_an_answer_that_cannot_be_read(answer: bytes) -> None:
+    """A message whose answer makes no sense fails with a sentence and raises nothing; any other call names it."""
+    with Script((200, {}, answer)) as script:
+        client = script.open()
+        assert isinstance(client.messages(["1"])["1"], Failed)
+        with pytest.raises(GmailUnavailable, match="cannot be read"):
+            client.profile()
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["1", "\ud800", "9" * 5_000]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(sorted(WHOLE)), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*WHOLE, "labelIds", "sizeEstimate", "snippet"]), JUNK) | JUNK)
+def test_any_json_is_a_message_or_a_failure(junk: Any) -> None:
+    """Whatever JSON comes instead of a message, it is read or it fails with a sentence."""
+    answer = WHOLE | junk if isinstance(junk, dict) else junk
+    found = gmail.read_message(answer)
+    assert isinstance(found, Message | Failed)
+    json.dumps(to_document(found), default=str, ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize("date", ["-99999999999999999", "99999999999999999999", "-1", None])
+def test_dates_beyond_the_calendar(date: str | None) -> None:
+    """A date that no calendar has does not lose the message."""
+    message = {key: value for key, value in (WHOLE | {"internalDate": date}).items() if value is not None}
+    parsed = gmail.parse_message(message)
+    assert parsed.internal_date.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        (200, {}, b"no batch"),
+        (200, {"Content-Type": "multipart/mixed; boundary=b"}, b"--b\r\n\r\nx\r\n--b--\r\n"),
+        (200, {"Content-Type": "multipart/mixed; boundary=b"}, b""),
+        (200, {"Content-Type": "multipart/mixed; boundary=b"}, b"--b\r\nContent-ID: <a + 0>\r\n\r\n\xff\r\n--b--\r\n"),
+        (500, {}, b"<html>"),
+        (503, {}, b""),
+    ],
+    ids=range(6),
+)
+def test_a_batch_that_cannot_be_read(batch: tuple[int, Mapping[str, str], bytes]) -> None:
+    """When the answer to a batch is mangled or refused as a whole, each id is asked for alone."""
+    one, two = (json.dumps(WHOLE | {"id": number}).encode() for number in "12")
+    with Script(batch, (200, {}, one), (200, {}, two)) as script:
+        client = script.open()
+        assert messages_of(client.messages(["1", "2"]), Message) == ["1", "2"]
+        assert client.spent == 4 * 20
+        assert [path.split("?")[0].rpartition("/")[2] for _, path, _ in script.asked] == ["batch", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("120", 120), ("Fri, 20 Nov 2026 12:03:00 GMT", 180), ("0", None), ("soon", None)]
+)
+def test_retry_after_header(header: str, seconds: int | None) -> None:
+    """A Retry-After header is heeded as the text is; one without a time to come is none."""
+    with Script((429, {"Retry-After": header}, b"{}"), PROFILE) as script:
+        client = script.open()
+        if seconds is None:
+            assert client.profile().history_id == 7
+        else:
+            with pytest.raises(Throttled) as caught:
+                client.profile()
+            assert caught.value.until == script.clock.now() + timedelta(seconds=seconds)
+
+
+def test_messages_of_errors_keep_secrets() -> None:
+    """Tokens and other people's addresses do not get into an error; the mailbox's own address may."""
+    said = "Delegation denied for robot@project.iam.example using ya29.secret on alice@example.com."
+    with Script(_refusal(403, said)) as script, pytest.raises(AccessRevoked) as caught:
+        script.open().profile()
+    assert "robot@" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert "Delegation denied" in str(caught.value)
+    assert ALICE in str(caught.value)
+
+
+def test_publishing_not_allowed() -> None:
+    """A topic on which Gmail may not publish is a configuration error that repeats Gmail's words."""
+    said = f"Error sending test message to Cloud PubSub {TOPIC} : User not authorized to perform this action."
+    with Script(_refusal(403, said)) as script, pytest.raises(GmailRejected, match="not authorized"):
+        script.open().watch()
+
+
+def test_redirections_are_not_followed() -> None:
+    """A redirection is refused: a token goes nowhere but to Gmail."""
+    elsewhere = {"Location": "http://127.0.0.1:9/elsewhere"}
+    with Script((302, elsewhere, b"")) as script, pytest.raises(GmailRejected, match="302"):
+        script.open().profile()
+
+
+# --- Credentials.
+
+
+class Token(google.auth.credentials.Credentials):
+    """Credentials that do what the test says on each refresh."""
+
+    def __init__(self, *outcomes: str | Exception) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.outcomes = list(outcomes)
+
+    def refresh(self, request: object) -> None:
+        """Give the next token or raise the next error."""
+        outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+        self.token = outcome
+
+
+def _iam(code: int) -> str:
+    return json.dumps({"error": {"code": code, "message": "x", "status": "PERMISSION_DENIED"}})
+
+
+def _refresh_error(*args: object, retryable: bool = False) -> Exception:
+    return google.auth.exceptions.RefreshError(*args, retryable=retryable)
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (_refresh_error("invalid_grant: Token has been expired or revoked.", {}), AccessRevoked),
+        (_refresh_error("unauthorized_client: Client is unauthorized to retrieve access tokens", {}), AccessRevoked),
+        (_refresh_error("access_denied: Account restricted", {}), AccessRevoked),
+        (_refresh_error("Unable to acquire impersonated credentials", _iam(403)), GmailRejected),
+        (_refresh_error("Unable to acquire impersonated credentials", _iam(503)), GmailUnavailable),
+        (_refresh_error("internal_failure: try again", {}, retryable=True), GmailUnavailable),
+        (_refresh_error("Failed to retrieve http://metadata.google.internal/"), GmailUnavailable),
+        (google.auth.exceptions.TransportError("reset"), GmailUnavailable),
+        (google.auth.exceptions.DefaultCredentialsError("none"), GmailRejected),
+    ],
+)
+def test_no_token(error: Exception, name: type[GmailError]) -> None:
+    """What goes wrong on the way to a token is told apart: withdrawn, misconfigured, or only for the moment."""
+    with Script(PROFILE) as script:
+        client = script.open(lambda _: Token(error))
+        for call in (client.profile, lambda: client.messages(["1", "2"])):
+            with pytest.raises(name) as caught:
+                call()
+            assert type(caught.value) is name
+
+
+def test_a_stale_token_is_renewed_once() -> None:
+    """A token that Gmail refuses is renewed and the call made again; only then access counts as revoked."""
+    with Script(_refusal(401, "Invalid Credentials"), PROFILE) as script:
+        client = script.open(lambda _: Token("old", "new"))
+        assert client.profile().history_id == 7
+        assert [headers["authorization"] for _, _, headers in script.asked] == ["Bearer old", "Bearer new"]
+    with Script(_refusal(401, "Invalid Credentials")) as script, pytest.raises(AccessRevoked):
+        script.open(lambda _: Token("bad")).profile()
+
+
+def test_a_stale_token_within_a_batch(fake: Fake) -> None:
+    """401 inside a batch is asked again alone, where the token is renewed."""
+    ids = fake.deliver(3)
+    fake.faults("users.messages.get", "401", "401", "401", "401")
+    found = fake.open(credentials=lambda _: Token("old", "new")).messages(ids)
+    assert messages_of(found, Message) == ids
+
+
+def test_credentials_go_with_single_calls_and_batches() -> None:
+    """The credentials made for the mailbox authorize single calls and batches, and nothing else does."""
+    made: list[str] = []
+
+    def found(mailbox: str) -> Token:
+        made.append(mailbox)
+        return Token(f"token-of-{mailbox}")
+
+    one = json.dumps(WHOLE).encode()
+    with Script((200, {}, b"no batch"), (200, {}, one), (200, {}, one)) as script:
+        script.open(found).messages(["1", "2"])
+    assert made == [ALICE]
+    assert {headers["authorization"] for _, _, headers in script.asked} == {f"Bearer token-of-{ALICE}"}
+
+
+class GoogleAuth:
+    """The three endpoints on the way to a delegated token, as the transport that credentials refresh through."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Any]] = []
+
+    def __call__(self, url: str, method: str = "GET", body: bytes = b"", **_: object) -> Any:
+        self.asked.append((url, body))
+        answer = {"access_token": f"token{len(self.asked)}", "expires_in": 3600, "signedJwt": "signed"}
+        return SimpleNamespace(status=200, headers={}, data=json.dumps(answer).encode())
+
+
+def test_delegation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delegation signs as the delegate, without a key, for the mailbox's user and the scopes granted; it is kept."""
+    scopes = ["https://www.googleapis.com/auth/gmail.readonly"]
+    delegated = credentials.for_mailbox("delegation", "mirror@project.iam.gserviceaccount.com", scopes)
+    # Not before the first mailbox is opened does anybody look for the machine's own credentials.
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "missing.json"))
+    with pytest.raises(google.auth.exceptions.DefaultCredentialsError):
+        delegated(ALICE)
+    own = {"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r"}
+    (tmp_path / "adc.json").write_text(json.dumps(own))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "adc.json"))
+    found = delegated(ALICE)
+    assert found is not None
+    google_auth = GoogleAuth()
+    found.refresh(google_auth)
+    (own_url, _), (sign_url, sign), (token_url, _) = google_auth.asked
+    assert own_url == token_url == "https://oauth2.googleapis.com/token"
+    assert sign_url.endswith("/serviceAccounts/mirror@project.iam.gserviceaccount.com:signJwt")
+    claims = json.loads(json.loads(sign)["payload"])
+    assert (claims["sub"], claims["scope"]) == (ALICE, scopes[0])
+    assert found.token == "token3"
+    assert delegated(ALICE) is found
+    assert delegated("bob@example.com") is not found
+
+
+def test_no_credentials() -> None:
+    """`none` gives no credentials; what is not available, or half configured, is said in a sentence."""
+    assert credentials.for_mailbox("none", "", [])(ALICE) is None
+    with pytest.raises(ValueError, match="GMAIL_AUTH=oauth is not available in this version; use delegation"):
+        credentials.for_mailbox("oauth", "", ["scope"])
+    with pytest.raises(ValueError, match="GMAIL_DELEGATE"):
+        credentials.for_mailbox("delegation", "", ["scope"])
+    with pytest.raises(ValueError, match="GMAIL_SCOPES"):
+        credentials.for_mailbox("delegation", "mirror@project.iam.gserviceaccount.com", [])
+
+
+# --- The whole.
+
+
+def test_no_call_leaves_the_machine(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GMAIL_API_ROOT moves single calls and batches: every connection goes to it, whatever proxy the machine has."""
+    monkeypatch.setenv("http_proxy", "http://192.0.2.1:3128")
+    reached: set[object] = set()
+    connect = socket.socket.connect
+
+    class Watched(socket.socket):
+        def connect(self, address: Any) -> None:
+            reached.add(address)
+            connect(self, address)
+
+    monkeypatch.setattr(socket, "socket", Watched)
+    ids = fake.deliver(30)
+    client = fake.open()
+    client.messages(ids)
+    client.threads(ids)
+    client.watch()
+    client.history(client.profile().history_id)
+    client.list_messages(None, include_spam_trash=True)
+    client.list_threads(None, include_spam_trash=True)
+    client.labels()
+    assert reached == {("127.0.0.1", int(fake.root.rpartition(":")[2]))}
+
+
+def test_corpus_of_malformed_mail(fake: Fake, corpus: list[Path]) -> None:
+    """Every message of CPython's corpus of broken mail is brought, none fails, and its text is as a person reads it."""
+    ids = {fake.alice.deliver(path.read_bytes()): path.name for path in corpus}
+    found = fake.open().messages(list(ids))
+    assert [ids[message_id] for message_id in messages_of(found, Failed)] == []
+    truth = fake.alice.truth()["messages"]
+    for message_id, message in found.items():
+        assert isinstance(message, Message)
+        assert message.body.text == truth[message_id]["body"]["text"], ids[message_id]
+        assert message.body.html == truth[message_id]["body"]["html"], ids[message_id]
+
+
+@pytest.fixture
+def corpus() -> list[Path]:
+    """The messages that CPython tests its own parser with, where they are installed."""
+    test_package = pytest.importorskip("test.test_email", reason="This Python comes without its test package.")
+    return sorted((Path(test_package.__file__).parent / "data").glob("msg_*.txt"))

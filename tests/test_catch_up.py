@@ -1,0 +1,288 @@
+"""Catch up: live changes reach the mirror, and the cursor never says more than what was applied."""
+
+from datetime import timedelta
+
+import pytest
+from mailmirror.errors import GmailUnavailable, Throttled
+from mailmirror.model import Policy
+
+from tests.world import ADA, World, mail
+
+
+@pytest.fixture
+def world() -> World:
+    """A connected mailbox of six messages."""
+    world = World()
+    for number in range(6):
+        world.ada.deliver(mail(f"Old {number}"))
+    world.connect()
+    return world
+
+
+def oldest(world: World) -> list[str]:
+    """The mailbox's message ids, oldest first."""
+    messages = world.ada.truth()["messages"]
+    return sorted(messages, key=lambda i: (messages[i]["internalDate"], i))
+
+
+def test_every_kind_of_change_arrives(world: World) -> None:
+    """New mail, label changes, trash, deletion and replies are mirrored by one notification."""
+    first, second, third, *_ = oldest(world)
+    world.ada.deliver(mail("New"))
+    world.ada.modify([first, second], ["STARRED"], ["UNREAD"])
+    world.ada.trash(third)
+    world.ada.delete([second])
+    assert world.notify() == 204
+    assert world.differences() == []
+
+
+def test_drafts_stay_out_and_cost_nothing(world: World) -> None:
+    """Saving a draft again and again fetches nothing under the default policy; sending it mirrors the sent message."""
+    draft = world.ada.save_draft(mail("Draft"))
+    for _ in range(5):
+        draft = world.ada.save_draft(mail("Draft"), draft)
+    world.accounts.calls.clear()
+    world.notify()
+    assert world.accounts.made("users.messages.get") == 0
+    world.ada.send_draft(draft)
+    world.notify()
+    assert world.differences() == []
+    assert len(world.documents("messages")) == 7
+
+
+def test_drafts_are_mirrored_when_the_policy_says_so() -> None:
+    """With the policy `drafts` each saved draft replaces the one before."""
+    world = World()
+    world.connect(Policy(drafts=True))
+    draft = world.ada.save_draft(mail("Draft"))
+    world.notify()
+    world.ada.save_draft(mail("Draft again"), draft)
+    world.notify()
+    assert world.differences(lambda labels: True) == []
+    assert len(world.documents("messages")) == 1
+
+
+def test_trash_leaves_and_returns_when_the_policy_excludes_it() -> None:
+    """Without spam and trash a trashed message leaves the mirror, and comes back when it is taken out again."""
+    world = World()
+    message = world.ada.deliver(mail())
+    world.connect(Policy(include_spam_trash=False))
+    world.ada.trash(message)
+    world.notify()
+    assert world.documents("messages") == {}
+    world.ada.untrash(message)
+    world.notify()
+    assert world.differences() == []
+    assert list(world.documents("messages")) == [message]
+
+
+def test_mail_arriving_while_pages_are_read_is_not_skipped(world: World) -> None:
+    """The cursor of a pass is the first page's history id, so mail that arrives behind a later page is still ahead."""
+    messages = oldest(world)
+    for _ in range(101):
+        world.ada.modify(messages, ["STARRED"])
+        world.ada.modify(messages, [], ["STARRED"])
+    arrived: list[str] = []
+
+    def arrive(method: str, subject: str) -> None:
+        if method == "users.history.list" and world.accounts.made(method) == 2 and not arrived:
+            arrived.append(world.ada.deliver(mail("Between pages")))
+
+    world.accounts.calls.clear()
+    world.accounts.before = arrive
+    world.notify()
+    assert arrived
+    world.notify()
+    assert world.differences() == []
+
+
+def test_a_page_without_history_is_not_the_end(world: World) -> None:
+    """Pages that are empty but have a next page are passed over."""
+    world.ada.empty_page_chance = 1.0
+    for number in range(700):
+        world.ada.modify(oldest(world)[:1], ["STARRED"] if number % 2 else [], [] if number % 2 else ["STARRED"])
+    world.ada.deliver(mail("At the end"))
+    world.notify()
+    assert world.differences() == []
+
+
+def test_an_expired_page_token_starts_the_pass_again(world: World) -> None:
+    """A refused page token repeats the pass from the cursor and loses nothing."""
+    for _ in range(101):
+        world.ada.modify(oldest(world), ["STARRED"])
+        world.ada.modify(oldest(world), [], ["STARRED"])
+    expired: list[bool] = []
+
+    def expire(method: str, subject: str) -> None:
+        if method == "users.history.list" and world.accounts.made(method) == 2 and not expired:
+            expired.append(True)
+            world.ada.expire_page_tokens()
+
+    world.accounts.calls.clear()
+    world.accounts.before = expire
+    assert world.notify() == 204
+    assert expired
+    assert world.differences() == []
+
+
+def test_a_message_deleted_before_it_is_fetched_is_no_failure(world: World) -> None:
+    """A message that history adds and deletes is not fetched; one deleted after the page was read is parked, then dropped."""
+    gone = world.ada.deliver(mail("Short-lived"))
+
+    def delete(method: str, subject: str) -> None:
+        if method == "users.messages.get" and gone in world.ada.truth()["messages"]:
+            world.ada.delete([gone])
+
+    world.accounts.before = delete
+    assert world.notify() == 204
+    assert world.state().counts.parked == 1
+    world.accounts.before = None
+    world.notify()
+    assert world.state().counts.parked == 0
+    assert world.differences() == []
+
+
+def test_a_message_that_is_only_late_is_fetched_again(world: World) -> None:
+    """A 404 for a message that history has just announced is tried again, and then parked instead of forgotten."""
+    world.ada.get_lag = timedelta(seconds=1)
+    world.ada.deliver(mail("One second late"))
+    world.notify()
+    assert world.differences() == []
+    world.ada.get_lag = timedelta(seconds=30)
+    world.ada.deliver(mail("Half a minute late"))
+    world.notify()
+    assert [item["reason"] for item in world.documents("parked").values()] == [
+        "Gmail announced this message but does not find it yet."
+    ]
+    world.sweep()
+    assert world.documents("parked") == {}
+    assert world.differences() == []
+
+
+def test_one_bad_message_neither_blocks_nor_loses_another(world: World) -> None:
+    """A message that cannot be read is parked with its reason, the others arrive, and it follows when it can be read."""
+    bad, good = world.ada.deliver(mail("Bad")), world.ada.deliver(mail("Good"))
+
+    def fail(method: str, subject: str) -> None:
+        if method == "users.messages.get" and subject == bad:
+            raise GmailUnavailable("Gmail answered 500 again and again.")
+
+    world.accounts.before = fail
+    assert world.notify() == 204
+    assert good in world.documents("messages")
+    parked = world.documents("parked")[bad]
+    assert (parked["reason"], parked["attempts"]) == ("Gmail answered 500 again and again.", 1)
+    world.sweep()
+    assert world.documents("parked")[bad]["attempts"] == 2
+    world.accounts.before = None
+    world.sweep()
+    assert world.documents("parked") == {}
+    assert world.differences() == []
+
+
+def test_a_parked_live_message_is_still_live_when_it_arrives(world: World) -> None:
+    """What was parked while it was new mail says `live` in its delta, so that nobody who waits for new mail misses it."""
+    bad = world.ada.deliver(mail("Bad"))
+
+    def fail(method: str, subject: str) -> None:
+        if subject == bad:
+            raise GmailUnavailable("500")
+
+    world.accounts.before = fail
+    world.notify()
+    world.accounts.before = None
+    world.sweep()
+    added = [d["origin"] for d in world.documents("deltas").values() if bad in {c["messageId"] for c in d["changes"]}]
+    assert added == ["live"]
+
+
+def test_labels_come_from_history_without_fetching(world: World) -> None:
+    """Label changes of mirrored messages call messages.get not once."""
+    world.accounts.calls.clear()
+    world.ada.modify(oldest(world), ["IMPORTANT"], ["UNREAD"])
+    world.notify()
+    assert world.accounts.made("users.messages.get") == 0
+    assert world.differences() == []
+
+
+def test_a_new_label_is_mirrored_with_its_first_use(world: World) -> None:
+    """A label that the mirror does not know is looked up once, when a message carries it."""
+    label = world.ada.create_label("Invoices")
+    world.ada.modify(oldest(world)[:1], [label])
+    world.accounts.calls.clear()
+    world.notify()
+    assert world.documents("labels")[label]["name"] == "Invoices"
+    world.ada.modify(oldest(world)[1:2], [label])
+    world.notify()
+    assert world.accounts.made("users.labels.list") == 1
+
+
+def test_renamed_and_deleted_labels_follow_with_the_daily_renewal(world: World) -> None:
+    """The renewal of the watch also refreshes the label list."""
+    kept, dropped = world.ada.create_label("Kept"), world.ada.create_label("Dropped")
+    world.ada.modify(oldest(world)[:1], [kept, dropped])
+    world.notify()
+    world.ada.rename_label(kept, "Kept anew")
+    world.ada.delete_label(dropped)
+    world.clock.advance(24 * 3600)
+    world.app.renew_watches()
+    world.work()
+    labels = world.documents("labels")
+    assert labels[kept]["name"] == "Kept anew"
+    assert dropped not in labels
+    assert world.differences() == []
+
+
+def test_a_large_body_goes_to_storage_and_leaves_with_its_message(world: World) -> None:
+    """A body too large for a document is stored outside it, whole, and deleted when the message is."""
+    message = world.ada.deliver(mail("Long", text="All work and no play. " * 20_000))
+    world.notify()
+    assert world.documents("messages")[message]["body"]["stored"] == "storage"
+    assert world.differences() == []
+    world.ada.delete([message])
+    world.notify()
+    assert world.blobs.objects == {}
+    assert world.differences() == []
+
+
+def test_a_pass_over_many_pages_resumes_at_its_cursor(world: World) -> None:
+    """A pass that the deadline ends keeps what it applied, and the next one goes on there."""
+    for number in range(1200):
+        world.ada.deliver(mail(f"Number {number}"))
+
+    def slow(method: str, subject: str) -> None:
+        if method == "users.history.list":
+            world.clock.advance(600)
+
+    world.accounts.before = slow
+    before = world.state().cursor
+    assert world.notify() == 204
+    state = world.state()
+    assert before < state.cursor < world.head()
+    assert len(world.documents("messages")) == state.counts.messages == 506
+    assert world.outbox.work == [(ADA, "sync")]
+    world.work()
+    assert world.differences() == []
+
+
+def test_gmails_time_to_retry_is_kept(world: World) -> None:
+    """When Gmail names a time, the mailbox rests until then and says so; a notification meanwhile is not lost."""
+    until = world.clock.now() + timedelta(minutes=15)
+
+    def refuse(method: str, subject: str) -> None:
+        raise Throttled("Gmail asked to wait.", until)
+
+    world.ada.deliver(mail("Patience"))
+    world.accounts.before = refuse
+    assert world.notify() == 503
+    state = world.state()
+    assert (state.phase, state.throttled_until, state.next_due_at) == ("throttled", until, until)
+    assert state.problem is not None
+    assert state.problem.code == "Throttled"
+    world.accounts.calls.clear()
+    assert world.notify() == 204
+    assert world.accounts.calls == []
+    world.accounts.before = None
+    world.sweep()
+    assert (world.state().phase, world.state().problem) == ("live", None)
+    assert world.differences() == []

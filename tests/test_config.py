@@ -1,0 +1,233 @@
+"""Configuration: each variable with its default, what it takes, and the sentence that refuses anything else."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from mailmirror.config import READONLY_SCOPE, BadSetting, Settings
+
+from tests.conftest import ENVIRONMENT
+
+FUNCTIONS = Path(__file__).resolve().parent.parent / "functions"
+REQUIRED = {
+    "GOOGLE_CLOUD_PROJECT": "my-project",
+    "GMAIL_TOPIC": "projects/my-project/topics/gmail-notifications",
+    "WORK_TOPIC": "projects/my-project/topics/mailbox-work",
+    "GMAIL_AUTH": "none",
+}
+DEFAULTS = {
+    "firestore_database": "(default)",
+    "body_bucket": "",
+    "gmail_delegate": "",
+    "gmail_scopes": (READONLY_SCOPE,),
+    "gmail_api_root": "https://gmail.googleapis.com/",
+    "gmail_units_per_minute": 6_000,
+    "gmail_prices": "2026",
+    "watch_label_ids": (),
+    "watch_label_filter_behavior": "include",
+    "sweep_quiet": timedelta(minutes=15),
+    "step": timedelta(seconds=480),
+    "lease": timedelta(seconds=120),
+    "store": "firestore",
+    "log_level": "INFO",
+    "pubsub_emulator_host": "",
+}
+GOOD = [
+    ("GOOGLE_CLOUD_PROJECT", "example.com:my-project", "google_cloud_project", "example.com:my-project"),
+    ("FIRESTORE_DATABASE", "mail", "firestore_database", "mail"),
+    ("GMAIL_TOPIC", "projects/other/topics/t", "gmail_topic", "projects/other/topics/t"),
+    ("WORK_TOPIC", "projects/other/topics/w", "work_topic", "projects/other/topics/w"),
+    ("BODY_BUCKET", "my-bodies", "body_bucket", "my-bodies"),
+    ("GMAIL_AUTH", "none", "gmail_auth", "none"),
+    ("GMAIL_DELEGATE", "mail@p.iam.gserviceaccount.com", "gmail_delegate", "mail@p.iam.gserviceaccount.com"),
+    ("GMAIL_SCOPES", "https://mail.google.com/", "gmail_scopes", ("https://mail.google.com/",)),
+    ("GMAIL_SCOPES", "https://a/b,https://a/c", "gmail_scopes", ("https://a/b", "https://a/c")),
+    ("GMAIL_SCOPES", "https://a/b  https://a/c", "gmail_scopes", ("https://a/b", "https://a/c")),
+    ("GMAIL_API_ROOT", "http://127.0.0.1:8080", "gmail_api_root", "http://127.0.0.1:8080/"),
+    ("GMAIL_API_ROOT", "http://127.0.0.1:8080/", "gmail_api_root", "http://127.0.0.1:8080/"),
+    ("GMAIL_UNITS_PER_MINUTE", "15000", "gmail_units_per_minute", 15_000),
+    ("GMAIL_UNITS_PER_MINUTE", "500", "gmail_units_per_minute", 500),
+    ("GMAIL_PRICES", "legacy", "gmail_prices", "legacy"),
+    ("GMAIL_PRICES", "2026", "gmail_prices", "2026"),
+    ("WATCH_LABEL_IDS", "INBOX, Label_7", "watch_label_ids", ("INBOX", "Label_7")),
+    ("WATCH_LABEL_FILTER_BEHAVIOR", "EXCLUDE", "watch_label_filter_behavior", "exclude"),
+    ("SWEEP_QUIET_MINUTES", "0.5", "sweep_quiet", timedelta(seconds=30)),
+    ("STEP_SECONDS", "20", "step", timedelta(seconds=20)),
+    ("LEASE_SECONDS", "2.5", "lease", timedelta(seconds=2.5)),
+    ("MAILMIRROR_STORE", "firestore", "store", "firestore"),
+    ("MAILMIRROR_STORE", "sqlite:/var/mirror.db", "store", "sqlite:/var/mirror.db"),
+    ("LOG_LEVEL", "debug", "log_level", "DEBUG"),
+    ("PUBSUB_EMULATOR_HOST", "localhost:8085", "pubsub_emulator_host", "localhost:8085"),
+    ("PUBSUB_EMULATOR_HOST", "[::1]:8085", "pubsub_emulator_host", "[::1]:8085"),
+]
+BAD = [
+    ("GOOGLE_CLOUD_PROJECT", "projects/my-project"),
+    ("GOOGLE_CLOUD_PROJECT", "my project"),
+    ("FIRESTORE_DATABASE", "projects/p/databases/d"),
+    ("GMAIL_TOPIC", "gmail-notifications"),
+    ("GMAIL_TOPIC", "projects/p/topics/"),
+    ("GMAIL_TOPIC", "projects/p/topics/t/"),
+    ("WORK_TOPIC", "projects/p/subscriptions/s"),
+    ("WORK_TOPIC", "//pubsub.googleapis.com/projects/p/topics/t"),
+    ("BODY_BUCKET", "gs://my-bodies"),
+    ("GMAIL_AUTH", "oauth"),
+    ("GMAIL_AUTH", "None"),
+    ("GMAIL_DELEGATE", "my-service-account"),
+    ("GMAIL_SCOPES", ","),
+    ("GMAIL_API_ROOT", "gmail.googleapis.com"),
+    ("GMAIL_API_ROOT", "ftp://gmail.googleapis.com/"),
+    ("GMAIL_API_ROOT", "https://gmail.googleapis.com/gmail/v1"),
+    ("GMAIL_UNITS_PER_MINUTE", "many"),
+    ("GMAIL_UNITS_PER_MINUTE", "499"),
+    ("GMAIL_UNITS_PER_MINUTE", "-6000"),
+    ("GMAIL_UNITS_PER_MINUTE", "6000.5"),
+    ("GMAIL_UNITS_PER_MINUTE", "9" * 5_000),
+    ("GMAIL_PRICES", "2025"),
+    ("WATCH_LABEL_FILTER_BEHAVIOR", "all"),
+    *(
+        (name, value)
+        for name in ("SWEEP_QUIET_MINUTES", "STEP_SECONDS", "LEASE_SECONDS")
+        for value in ("soon", "0", "-1", "nan", "inf", "1000000", "9" * 5_000, "1:30")
+    ),
+    ("MAILMIRROR_STORE", "sqlite"),
+    ("MAILMIRROR_STORE", "sqlite:"),
+    ("MAILMIRROR_STORE", "postgres://db"),
+    ("LOG_LEVEL", "LOUD"),
+    ("LOG_LEVEL", "10"),
+    ("PUBSUB_EMULATOR_HOST", "localhost"),
+    ("PUBSUB_EMULATOR_HOST", "http://localhost:8085"),
+]
+
+
+class Seen(Mapping[str, str]):
+    """An environment that remembers what was asked for."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.names.add(name)
+        return REQUIRED[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(REQUIRED)
+
+    def __len__(self) -> int:
+        return len(REQUIRED)
+
+
+def variables() -> set[str]:
+    """Every variable that is read."""
+    environment = Seen()
+    Settings.from_env(environment)
+    return environment.names
+
+
+@pytest.mark.parametrize(("attribute", "value"), DEFAULTS.items())
+def test_a_default(attribute: str, value: object) -> None:
+    """What is not set has the value the documentation names."""
+    assert getattr(Settings.from_env(REQUIRED), attribute) == value
+
+
+@pytest.mark.parametrize(("name", "text", "attribute", "value"), GOOD)
+def test_a_good_value(name: str, text: str, attribute: str, value: object) -> None:
+    """A value that can be used is used, and nothing but its own setting changes."""
+    settings = Settings.from_env(REQUIRED | {name: f" {text} "})
+    expected = dataclasses.replace(Settings.from_env(REQUIRED), **{attribute: value})
+    assert settings == expected
+
+
+@pytest.mark.parametrize(("name", "text"), BAD)
+def test_a_bad_value(name: str, text: str) -> None:
+    """A value that cannot be used is refused with a sentence that names the variable and what it may be."""
+    with pytest.raises(BadSetting) as refused:
+        Settings.from_env(REQUIRED | {name: text})
+    sentence = str(refused.value)
+    assert sentence.startswith(f"{name}=")
+    assert sentence.endswith(".")
+    assert any(words in sentence for words in (" it must ", " use "))
+
+
+@pytest.mark.parametrize("empty", [None, "", "  "])
+@pytest.mark.parametrize("name", REQUIRED)
+def test_what_has_no_default_must_be_there(name: str, empty: str | None) -> None:
+    """A variable without default that is absent or empty is named."""
+    environment = {key: value for key, value in REQUIRED.items() if key != name}
+    if empty is not None:
+        environment[name] = empty
+    with pytest.raises(BadSetting, match=f"^{name} is not set\\.$"):
+        Settings.from_env(environment)
+
+
+@pytest.mark.parametrize("name", sorted(variables() - REQUIRED.keys()))
+def test_an_empty_value_counts_as_absent(name: str) -> None:
+    """Terraform and shells pass empty strings for what is not set."""
+    assert Settings.from_env(REQUIRED | {name: ""}) == Settings.from_env(REQUIRED)
+
+
+def test_delegation_needs_the_account_to_impersonate() -> None:
+    """With domain-wide delegation GMAIL_DELEGATE has no default."""
+    environment = REQUIRED | {"GMAIL_AUTH": "delegation"}
+    with pytest.raises(BadSetting, match=r"^GMAIL_DELEGATE is not set\.$"):
+        Settings.from_env(environment)
+    settings = Settings.from_env(environment | {"GMAIL_DELEGATE": "a@p.iam.gserviceaccount.com"})
+    assert (settings.gmail_auth, settings.gmail_delegate) == ("delegation", "a@p.iam.gserviceaccount.com")
+
+
+def test_each_variable_is_tested_here() -> None:
+    """A variable that is added gets a good and a bad value in the tables above, if it can be bad."""
+    assert {name for name, *_ in GOOD} == variables()
+    assert {name for name, _ in BAD} == variables() - {"WATCH_LABEL_IDS"}
+    assert DEFAULTS.keys() | {name.lower() for name in REQUIRED} == {f.name for f in dataclasses.fields(Settings)}
+
+
+def test_no_variable_of_the_machine_reaches_a_test() -> None:
+    """The tests' own environment is cleaned of every variable that is read."""
+    assert variables() - set(ENVIRONMENT) == set()
+
+
+def start(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Start main.py in a process of its own, which is to fail."""
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=FUNCTIONS,
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    "command", [("main.py",), ("-m", "functions_framework", "--target", "sync_history", "--port", "1")]
+)
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"WORK_TOPIC": ""}, "WORK_TOPIC is not set."),
+        (
+            {"STEP_SECONDS": "soon"},
+            "STEP_SECONDS='soon' cannot be used: it must be a number above 0 and below 1,000,000.",
+        ),
+    ],
+)
+def test_a_bad_setting_stops_the_start(command: tuple[str, ...], change: dict[str, str], sentence: str) -> None:
+    """main.py, alone or under functions-framework, ends with the sentence and nothing else: no stack trace."""
+    ended = start(*command, **(REQUIRED | change))
+    assert ended.returncode == 1
+    assert ended.stderr == f"Mailmirror cannot start: {sentence}\n"
+    assert ended.stdout == ""
+
+
+def test_a_store_that_cannot_be_opened_stops_the_start(tmp_path: Path) -> None:
+    """A path that leads nowhere is a bad setting like any other: a sentence that names the variable."""
+    ended = start("main.py", **REQUIRED, MAILMIRROR_STORE=f"sqlite:{tmp_path}/no/such/folder/mirror.db")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Mailmirror cannot start: MAILMIRROR_STORE=")
+    assert "Traceback" not in ended.stderr

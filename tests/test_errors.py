@@ -1,0 +1,84 @@
+"""Failures: each has a name, a place in the drawn tree, an answer to Pub/Sub, one to people, and a next step."""
+
+import inspect
+import re
+from datetime import UTC, datetime
+
+import pytest
+from mailmirror import errors
+from mailmirror.errors import InvalidInput, MailmirrorError, Throttled
+
+# What the tree says, and the codes Google's error model has for a status.
+ANSWERS = {"ack": True, "retry": False, "400": False, "404": True}
+CODES = {
+    "INVALID_ARGUMENT": {400},
+    "NOT_FOUND": {404},
+    "ABORTED": {409},
+    "FAILED_PRECONDITION": {400, 409},
+    "RESOURCE_EXHAUSTED": {429},
+    "UNAVAILABLE": {503},
+}
+SENTENCE = re.compile(r"[A-Z].+\.")
+
+FAILURES = [
+    value
+    for value in vars(errors).values()
+    if inspect.isclass(value) and issubclass(value, MailmirrorError) and value is not MailmirrorError
+]
+LEAVES = [failure for failure in FAILURES if not failure.__subclasses__()]
+
+
+def drawn() -> dict[str, tuple[str, str]]:
+    """The tree of the module's docstring: each name with its parent and its answer, empty for a branch."""
+    found, branch = {}, "MailmirrorError"
+    for line in (errors.__doc__ or "").splitlines():
+        if match := re.fullmatch(r"( *)[├└]── (\w+) *(\w*).*", line):
+            indent, name, answer = match.groups()
+            found[name] = (branch if indent else "MailmirrorError", answer)
+            branch = branch if answer else name
+    return found
+
+
+def test_the_tree_shows_every_failure_and_no_other() -> None:
+    """Who reads the docstring knows all failures and which is a kind of which."""
+    tree = {name: parent for name, (parent, _) in drawn().items()}
+    assert tree == {failure.__name__: failure.__base__.__name__ for failure in FAILURES if failure.__base__}
+
+
+@pytest.mark.parametrize("failure", LEAVES)
+def test_the_tree_says_what_becomes_of_a_push(failure: type[MailmirrorError]) -> None:
+    """The answer drawn beside a failure is the one Pub/Sub gets."""
+    assert failure.acknowledge is ANSWERS[drawn()[failure.__name__][1]]
+
+
+@pytest.mark.parametrize("failure", LEAVES)
+def test_a_failure_has_an_answer_for_people(failure: type[MailmirrorError]) -> None:
+    """Code and status belong together in Google's model, and none of them blames the server for input."""
+    assert failure.http_status in CODES[failure.status]
+
+
+@pytest.mark.parametrize("failure", LEAVES)
+def test_a_failure_says_the_next_step(failure: type[MailmirrorError]) -> None:
+    """The operator is told what to do in a sentence, and the reader of the code when it happens in another."""
+    assert SENTENCE.fullmatch(failure.action)
+    assert SENTENCE.match((failure.__doc__ or "").splitlines()[0])
+
+
+@pytest.mark.parametrize("failure", [failure for failure in LEAVES if failure.acknowledge])
+def test_what_pubsub_will_not_bring_again_does_not_say_that_it_mends_itself(failure: type[MailmirrorError]) -> None:
+    """A push that is acknowledged for a failure leaves work to somebody: to a person, or to who holds the lease."""
+    nothing = failure.action.startswith("Nothing to do")
+    assert not nothing or failure is errors.LeaseHeld
+
+
+def test_malformed_input_is_not_acknowledged() -> None:
+    """A malformed message must reach the dead-letter topic, which an acknowledged one never does."""
+    assert not InvalidInput.acknowledge
+    assert InvalidInput.http_status == 400
+
+
+@pytest.mark.parametrize("until", [None, datetime(2026, 11, 20, tzinfo=UTC)])
+def test_throttled_keeps_the_time_to_come_back(until: datetime | None) -> None:
+    """A refusal for quota carries the time Gmail named, or none."""
+    assert Throttled("Not now.", until).until == until
+    assert str(Throttled("Not now.", until)) == "Not now."

@@ -1,0 +1,416 @@
+"""Reconcile: first sync, lost history, full sync and audit end with a mirror equal to the mailbox."""
+
+from datetime import timedelta
+
+import pytest
+from mailmirror.errors import GmailUnavailable
+from mailmirror.model import Policy
+
+from tests.world import ADA, World, mail
+
+
+def filled(messages: int = 30, *, policy: Policy | None = None, seed: int = 1) -> World:
+    """A mailbox with messages, some of them in threads of several, not yet connected."""
+    world = World(seed)
+    for number in range(messages):
+        thread = None
+        if number % 3:
+            thread = next(reversed(world.ada.truth()["messages"].values()))["threadId"]
+        world.ada.deliver(mail(f"Number {number}"), thread_id=thread)
+    if policy is not None:
+        world.connect(policy)
+    return world
+
+
+def connected(messages: int = 30) -> World:
+    """The same, connected and mirrored."""
+    return filled(messages, policy=Policy())
+
+
+def some(world: World, count: int) -> list[str]:
+    """Some message ids."""
+    return sorted(world.ada.truth()["messages"])[:count]
+
+
+def origins(world: World) -> set[str]:
+    """What the delta log says brought the changes."""
+    return {delta["origin"] for delta in world.documents("deltas").values()}
+
+
+def test_first_sync_mirrors_everything() -> None:
+    """The first sync ends with an equal mirror, coverage that says so, and deltas marked as backfill."""
+    world = connected()
+    state = world.state()
+    assert world.differences() == []
+    assert state.phase == "live"
+    assert state.coverage is not None
+    assert (state.coverage.listed, state.coverage.mirrored, state.coverage.missing) == (30, 30, 0)
+    assert origins(world) == {"backfill"}
+
+
+def test_a_finished_run_leaves_only_its_report() -> None:
+    """Manifest and plan are removed; the run document says what was done."""
+    world = connected()
+    (run,) = world.documents("runs").values()
+    assert (run["mode"], run["stage"], run["messagesProcessed"], run["error"]) == ("first", "finished", 30, None)
+    assert run["units"] > 0
+    rows = world.sqlite._connection.execute("SELECT count(*) FROM documents WHERE collection LIKE '%/runs/%'")
+    assert rows.fetchone() == (0,)
+
+
+def test_an_empty_mailbox_is_live_at_once() -> None:
+    """A mailbox without mail finishes its first sync."""
+    world = World()
+    world.connect()
+    assert world.state().phase == "live"
+    assert world.differences() == []
+
+
+def test_threads_are_fetched_the_cheaper_way() -> None:
+    """Threads of three or more messages take one threads.get, smaller ones a messages.get for each."""
+    world = World()
+    for _ in range(4):
+        first = world.ada.deliver(mail("Long thread"))
+        for _ in range(4):
+            world.ada.deliver(mail("Long thread"), thread_id=first)
+    pair = world.ada.deliver(mail("Pair"))
+    world.ada.deliver(mail("Pair"), thread_id=pair)
+    world.connect()
+    assert world.accounts.made("users.threads.get") == 4
+    assert world.accounts.made("users.messages.get") == 2
+    assert world.differences() == []
+
+
+def test_newest_threads_come_first() -> None:
+    """The first delta of a first sync holds newer threads than the last."""
+    world = World()
+    ids = []
+    for number in range(120):
+        ids.append(world.ada.deliver(mail(f"Number {number}")))
+        world.clock.advance(60)
+    world.connect()
+    deltas = world.documents("deltas")
+    first, last = deltas[min(deltas)]["changes"], deltas[max(deltas)]["changes"]
+    assert min(ids.index(c["messageId"]) for c in first) > max(ids.index(c["messageId"]) for c in last)
+
+
+def test_changes_during_the_first_sync_are_not_lost() -> None:
+    """Mail that comes, changes and goes at every call of the first sync ends up as in the mailbox."""
+    world = filled(60)
+    turn = 0
+
+    def change(method: str, subject: str) -> None:
+        nonlocal turn
+        turn += 1
+        ids = sorted(world.ada.truth()["messages"])
+        match turn % 5:
+            case 0:
+                world.ada.deliver(mail(f"During {turn}"))
+            case 1:
+                world.ada.modify(ids[turn % len(ids) :][:3], ["STARRED"], ["UNREAD"])
+            case 2:
+                world.ada.delete([ids[turn * 7 % len(ids)]])
+            case 3:
+                world.ada.trash(ids[turn * 5 % len(ids)])
+            case _:
+                world.ada.modify(ids[:2], [], ["STARRED"])
+
+    world.accounts.before = change
+    world.connect()
+    world.accounts.before = None
+    assert turn > 30
+    world.notify()
+    assert world.differences() == []
+
+
+def test_expired_history_is_recovered_without_a_gap() -> None:
+    """After a 404 everything that happened in the gap is in the mirror, and the cursor was never ahead of it."""
+    world = connected(60)
+    before = world.state().cursor
+    first, second, third, fourth, *_ = some(world, 6)
+    world.ada.deliver(mail("In the gap"))
+    world.ada.modify([first], ["STARRED"], ["UNREAD"])
+    world.ada.delete([second])
+    world.ada.trash(third)
+    world.ada.expire_history()
+    world.ada.modify([fourth], ["IMPORTANT"])
+    assert world.notify() == 204
+    state = world.state()
+    assert state.phase == "recovering"
+    assert state.run is not None
+    assert state.run.anchor == before
+    world.work()
+    assert world.state().phase == "live"
+    assert world.differences() == []
+    assert origins(world) == {"backfill", "repair"}
+
+
+def test_recovery_costs_hundreds_of_units() -> None:
+    """Recovering 3,000 messages of which five changed costs the listing and those five, not 3,000 fetches."""
+    world = connected(3000)
+    world.ada.modify(some(world, 5), ["STARRED"])
+    world.ada.expire_history()
+    world.notify()
+    world.work()
+    run = world.state().run
+    assert run is not None
+    assert run.units < 400
+    assert world.differences() == []
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_history_may_expire_again_and_again(times: int) -> None:
+    """History that expires during the first sync and during its recovery only makes the run list again."""
+    world = filled(40)
+    listings = 0
+
+    def expire(method: str, subject: str) -> None:
+        nonlocal listings
+        if method == "users.messages.list":
+            listings += 1
+            if listings % 2 == 0 and listings // 2 <= times:
+                ids = some(world, 8)
+                world.ada.modify(ids[listings : listings + 2], ["STARRED"], ["UNREAD"])
+                world.ada.delete([ids[0]])
+                world.ada.expire_history()
+                world.notify()
+
+    world.accounts.before = expire
+    world.connect()
+    world.accounts.before = None
+    world.sweep()
+    assert world.differences() == []
+    assert world.state().phase == "live"
+
+
+def test_live_changes_after_a_gap_do_not_hide_the_gap() -> None:
+    """A label lost in the gap is found although a later live change has raised the thread's history id."""
+    world = connected(10)
+    message = some(world, 1)[0]
+    world.ada.modify([message], [], ["INBOX"])
+    world.ada.expire_history()
+    changed = False
+
+    def change(method: str, subject: str) -> None:
+        nonlocal changed
+        if method == "users.messages.list" and not changed:
+            changed = True
+            world.ada.modify([message], ["STARRED"])
+
+    world.accounts.before = change
+    world.notify()
+    world.work()
+    assert changed
+    assert world.differences() == []
+
+
+def test_a_message_trashed_in_the_gap_and_touched_since_is_looked_at() -> None:
+    """With trash excluded, a message that left the listing in the gap leaves the mirror even if it is touched afterwards."""
+    world = filled(10, policy=Policy(include_spam_trash=False))
+    message = some(world, 1)[0]
+    world.ada.trash(message)
+    world.ada.expire_history()
+    world.notify()
+    world.ada.modify([message], ["IMPORTANT"])
+    world.work()
+    assert world.differences(lambda labels: "TRASH" not in labels) == []
+
+
+def test_a_message_that_comes_back_before_extras_are_deleted_stays() -> None:
+    """An extra that is taken out of the trash after the comparison is not deleted."""
+    world = filled(10, policy=Policy(include_spam_trash=False))
+    message = some(world, 1)[0]
+    world.ada.trash(message)
+    other = some(world, 3)[2]
+    world.ada.modify([other], ["STARRED"])
+    world.ada.expire_history()
+    back = False
+
+    def untrash(method: str, subject: str) -> None:
+        nonlocal back
+        if method == "users.messages.get" and not back:
+            back = True
+            world.ada.untrash(message)
+            world.store.raise_hint(ADA, world.head(), world.clock.now())
+
+    world.accounts.before = untrash
+    world.notify()
+    world.work()
+    assert back
+    assert world.differences(lambda labels: "TRASH" not in labels) == []
+
+
+def test_a_full_sync_fetches_everything_again() -> None:
+    """`full` rewrites bodies that were damaged and leaves no delta for what an application could not see."""
+    world = connected(20)
+    message = some(world, 1)[0]
+    path = f"mailboxes/{ADA}/messages"
+    world.sqlite._connection.execute(
+        "UPDATE documents SET data = json_set(data, '$.body.text', 'damaged') WHERE collection = ? AND id = ?",
+        (path, message),
+    )
+    deltas = len(world.documents("deltas"))
+    assert world.differences() != []
+    done = world.app.trigger_sync(ADA, "full", 50)
+    assert (done.status, done.messages_processed) == ("done", 20)
+    assert world.differences() == []
+    assert len(world.documents("deltas")) == deltas
+
+
+def test_an_audit_finds_and_mends_what_is_missing_extra_and_stale() -> None:
+    """An audit reports what the mirror lacked and had too much, mends it, and the next one finds nothing."""
+    world = connected(20)
+    lost, changed, *_ = some(world, 4)
+    threads = world.documents("threads")
+    database = world.sqlite._connection
+    thread = next(t for t, d in threads.items() if lost in d["messages"])
+    messages, listed = f"mailboxes/{ADA}/messages", f"mailboxes/{ADA}/threads"
+    database.execute("DELETE FROM documents WHERE collection = ? AND id = ?", (messages, lost))
+    database.execute(
+        "UPDATE documents SET data = json_remove(data, ?) WHERE collection = ? AND id = ?",
+        (f'$.messages."{lost}"', listed, thread),
+    )
+    ghost = world.ada.deliver(mail("Ghost"))
+    world.notify()
+    world.ada.delete([ghost])
+    world.ada.modify([changed], ["STARRED"])
+    # The mirror is made to believe that it has seen all of this.
+    state = world.state()
+    database.execute(
+        "UPDATE documents SET data = json_set(data, '$.cursor', ?) WHERE collection = 'mailboxes' AND id = ?",
+        (world.head(), ADA),
+    )
+    assert state.cursor < world.head()
+    world.app.trigger_sync(ADA, "audit", 50)
+    coverage = world.state().coverage
+    assert coverage is not None
+    assert (coverage.missing, coverage.extra) == (1, 1)
+    messages_now = world.documents("messages")
+    assert messages_now.keys() == world.ada.truth()["messages"].keys()
+    assert "STARRED" in messages_now[changed]["labelIds"]
+    world.app.trigger_sync(ADA, "audit", 50)
+    again = world.state().coverage
+    assert again is not None
+    assert (again.missing, again.extra) == (0, 0)
+
+
+def test_an_audit_of_a_healthy_mirror_fetches_nothing() -> None:
+    """An audit while mail arrives calls neither messages.get nor threads.get beyond the new mail, and finds nothing missing."""
+    world = connected(40)
+    arrived = 0
+
+    def arrive(method: str, subject: str) -> None:
+        nonlocal arrived
+        if method in ("users.messages.list", "users.threads.list"):
+            arrived += 1
+            world.ada.deliver(mail(f"Arrived {arrived}"))
+
+    world.accounts.before = arrive
+    world.accounts.calls.clear()
+    done = world.app.trigger_sync(ADA, "audit", 50)
+    assert done.status == "done"
+    assert world.accounts.made("users.messages.get") <= arrived
+    assert world.accounts.made("users.threads.get") == 0
+    coverage = world.state().coverage
+    assert coverage is not None
+    assert (coverage.missing, coverage.extra) == (0, 0)
+
+
+def test_extras_are_deleted_only_against_the_listing() -> None:
+    """Mail that arrives after the signpost is not taken for extra because the listing has passed its place."""
+    world = connected(20)
+    arrived: list[str] = []
+
+    def arrive(method: str, subject: str) -> None:
+        if method == "users.threads.list" and not arrived:
+            arrived.append(world.ada.deliver(mail("After the listing")))
+
+    world.accounts.before = arrive
+    world.app.trigger_sync(ADA, "audit", 50)
+    world.notify()
+    assert arrived[0] in world.documents("messages")
+    assert world.differences() == []
+
+
+def test_an_expired_page_token_starts_the_listing_again() -> None:
+    """A refused page token repeats the listing; nothing is missing and nothing of the first attempt is left."""
+    world = filled(1200)
+    expired = False
+
+    def expire(method: str, subject: str) -> None:
+        nonlocal expired
+        if method == "users.messages.list" and world.accounts.made(method) == 2 and not expired:
+            expired = True
+            world.ada.expire_page_tokens()
+
+    world.accounts.before = expire
+    world.connect()
+    assert expired
+    assert world.differences() == []
+    rows = world.sqlite._connection.execute("SELECT count(*) FROM documents WHERE collection LIKE '%/runs/%'")
+    assert rows.fetchone() == (0,)
+
+
+def test_a_large_mailbox_finishes_within_its_quota_while_new_mail_passes() -> None:
+    """At 6,000 units a minute a run goes on over many steps, and mail that arrives is mirrored before the run ends."""
+    world = World(units_per_minute=6000, step=timedelta(seconds=60))
+    for number in range(900):
+        world.ada.deliver(mail(f"Number {number}"))
+    world.app.connect(ADA, None)
+    world.work_once()
+    assert world.state().phase == "backfilling"
+    new = world.ada.deliver(mail("New"))
+    world.notify()
+    assert new in world.documents("messages")
+    assert world.state().phase == "backfilling"
+    world.work()
+    assert world.differences() == []
+    run = world.state().run
+    assert run is not None
+    assert run.rejected == 0
+
+
+def test_a_thread_that_cannot_be_read_whole_is_read_message_by_message() -> None:
+    """A failing threads.get is replaced by messages.get for each message, and only what fails there is parked."""
+    world = World()
+    first = world.ada.deliver(mail("Thread"))
+    bad = [world.ada.deliver(mail("Thread"), thread_id=first) for _ in range(4)][-1]
+
+    def fail(method: str, subject: str) -> None:
+        if method == "users.threads.get" or (method == "users.messages.get" and subject == bad):
+            raise GmailUnavailable("500")
+
+    world.accounts.before = fail
+    world.connect()
+    assert len(world.documents("messages")) == 4
+    assert world.documents("parked")[bad]["origin"] == "backfill"
+    coverage = world.state().coverage
+    assert coverage is not None
+    assert (coverage.missing, coverage.parked) == (1, 1)
+    world.accounts.before = None
+    world.sweep()
+    assert world.differences() == []
+
+
+def test_a_changed_policy_is_followed() -> None:
+    """Another policy is stored and an audit makes the mirror follow it, both ways."""
+    world = connected(6)
+    world.ada.trash(some(world, 1)[0])
+    world.ada.save_draft(mail("Draft"))
+    world.notify()
+    world.app.connect(ADA, Policy(include_spam_trash=False, drafts=True))
+    world.work()
+    assert world.differences(lambda labels: "TRASH" not in labels) == []
+    world.app.connect(ADA, Policy())
+    world.work()
+    assert world.differences() == []
+
+
+def test_gmail_moving_messages_between_threads_is_followed_by_an_audit() -> None:
+    """Two threads that Gmail merges are one thread in the mirror after an audit."""
+    world = connected(12)
+    threads = sorted(world.documents("threads"))
+    world.ada.merge_threads(threads[0], threads[1])
+    world.notify()
+    world.app.trigger_sync(ADA, "audit", 50)
+    assert world.differences() == []
