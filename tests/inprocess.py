@@ -50,6 +50,7 @@ class InProcessAccounts:
     Attributes:
         mailboxes: by address.
         calls: (method, detail) of every call made.
+        spent: quota units of all of them.
         before: called with each method and its subject before the call; raise there to inject a fault.
     """
 
@@ -57,6 +58,7 @@ class InProcessAccounts:
     mailboxes: dict[MailboxId, GmailMailbox] = field(default_factory=dict)
     units_per_minute: int = 6_000_000
     calls: list[tuple[str, str]] = field(default_factory=list)
+    spent: int = 0
     before: Callable[[str, str], None] | None = None
 
     def open(self, mailbox: MailboxId, quota: Quota | None) -> Gmail:
@@ -91,7 +93,9 @@ class InProcessGmail:
         return self._budget.affordable(seconds)
 
     def _ask(self, method: str, subject: str = "") -> None:
-        self._budget.take(PRICES["2026"][method])
+        price = PRICES["2026"][method]
+        self._budget.take(price)
+        self._accounts.spent += price
         self._accounts.calls.append((method, subject))
         if self._accounts.before is not None:
             self._accounts.before(method, subject)

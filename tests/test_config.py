@@ -60,7 +60,8 @@ GOOD = [
     ("STEP_SECONDS", "20", "step", timedelta(seconds=20)),
     ("LEASE_SECONDS", "2.5", "lease", timedelta(seconds=2.5)),
     ("MAILMIRROR_STORE", "firestore", "store", "firestore"),
-    ("MAILMIRROR_STORE", "sqlite:/var/mirror.db", "store", "sqlite:/var/mirror.db"),
+    ("MAILMIRROR_STORE", f"sqlite:{FUNCTIONS}/mirror.db", "store", f"sqlite:{FUNCTIONS}/mirror.db"),
+    ("MAILMIRROR_STORE", "sqlite:mirror.db", "store", "sqlite:mirror.db"),
     ("LOG_LEVEL", "debug", "log_level", "DEBUG"),
     ("PUBSUB_EMULATOR_HOST", "localhost:8085", "pubsub_emulator_host", "localhost:8085"),
     ("PUBSUB_EMULATOR_HOST", "[::1]:8085", "pubsub_emulator_host", "[::1]:8085"),
@@ -97,6 +98,7 @@ BAD = [
     ("MAILMIRROR_STORE", "sqlite"),
     ("MAILMIRROR_STORE", "sqlite:"),
     ("MAILMIRROR_STORE", "postgres://db"),
+    ("MAILMIRROR_STORE", f"sqlite:{FUNCTIONS}/no/such/folder/mirror.db"),
     ("LOG_LEVEL", "LOUD"),
     ("LOG_LEVEL", "10"),
     ("PUBSUB_EMULATOR_HOST", "localhost"),
@@ -137,9 +139,8 @@ def test_a_default(attribute: str, value: object) -> None:
 @pytest.mark.parametrize(("name", "text", "attribute", "value"), GOOD)
 def test_a_good_value(name: str, text: str, attribute: str, value: object) -> None:
     """A value that can be used is used, and nothing but its own setting changes."""
-    settings = Settings.from_env(REQUIRED | {name: f" {text} "})
-    expected = dataclasses.replace(Settings.from_env(REQUIRED), **{attribute: value})
-    assert settings == expected
+    settings = dataclasses.asdict(Settings.from_env(REQUIRED | {name: f" {text} "}))
+    assert settings == dataclasses.asdict(Settings.from_env(REQUIRED)) | {attribute: value}
 
 
 @pytest.mark.parametrize(("name", "text"), BAD)
@@ -223,11 +224,3 @@ def test_a_bad_setting_stops_the_start(command: tuple[str, ...], change: dict[st
     assert ended.returncode == 1
     assert ended.stderr == f"Mailmirror cannot start: {sentence}\n"
     assert ended.stdout == ""
-
-
-def test_a_store_that_cannot_be_opened_stops_the_start(tmp_path: Path) -> None:
-    """A path that leads nowhere is a bad setting like any other: a sentence that names the variable."""
-    ended = start("main.py", **REQUIRED, MAILMIRROR_STORE=f"sqlite:{tmp_path}/no/such/folder/mirror.db")
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("Mailmirror cannot start: MAILMIRROR_STORE=")
-    assert "Traceback" not in ended.stderr

@@ -13,7 +13,7 @@ from local.stack import PROJECT, Settings, Stack, StackFailed, call
 
 SEED = 20
 KILLS = 20
-MESSAGES = 600
+MESSAGES = 300
 # Those that write the mirror are hit most often.
 WRITERS = ("run_work", "sync_history", "trigger_sync")
 VICTIMS = (*["run_work"] * 6, *["sync_history"] * 2, "trigger_sync", "sweep_mailboxes", "manage_mailboxes")
