@@ -126,7 +126,7 @@ def test_an_expired_page_token_starts_the_pass_again(world: World) -> None:
 
 
 def test_a_message_deleted_before_it_is_fetched_is_no_failure(world: World) -> None:
-    """A message that history adds and deletes is not fetched; one deleted after the page was read is parked, then dropped."""
+    """A message deleted after its history was read is parked, and dropped when history tells of its deletion."""
     gone = world.ada.deliver(mail("Short-lived"))
 
     def delete(method: str, subject: str) -> None:
@@ -160,7 +160,7 @@ def test_a_message_that_is_only_late_is_fetched_again(world: World) -> None:
 
 
 def test_one_bad_message_neither_blocks_nor_loses_another(world: World) -> None:
-    """A message that cannot be read is parked with its reason, the others arrive, and it follows when it can be read."""
+    """A message that cannot be read is parked with its reason, others arrive, and it follows when it can be read."""
     bad, good = world.ada.deliver(mail("Bad")), world.ada.deliver(mail("Good"))
 
     def fail(method: str, subject: str) -> None:
@@ -181,7 +181,7 @@ def test_one_bad_message_neither_blocks_nor_loses_another(world: World) -> None:
 
 
 def test_a_parked_live_message_is_still_live_when_it_arrives(world: World) -> None:
-    """What was parked while it was new mail says `live` in its delta, so that nobody who waits for new mail misses it."""
+    """What was parked as new mail says `live` in its delta, so that nobody who waits for new mail misses it."""
     bad = world.ada.deliver(mail("Bad"))
 
     def fail(method: str, subject: str) -> None:

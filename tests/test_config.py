@@ -143,7 +143,7 @@ def test_a_good_value(name: str, text: str, attribute: str, value: object) -> No
     assert settings == dataclasses.asdict(Settings.from_env(REQUIRED)) | {attribute: value}
 
 
-@pytest.mark.parametrize(("name", "text"), BAD)
+@pytest.mark.parametrize(("name", "text"), BAD, ids=lambda part: part[:30])
 def test_a_bad_value(name: str, text: str) -> None:
     """A value that cannot be used is refused with a sentence that names the variable and what it may be."""
     with pytest.raises(BadSetting) as refused:

@@ -77,7 +77,7 @@ def test_a_hint_that_stays_unreachable_is_dropped(world: World) -> None:
 
 
 def test_a_hint_for_a_held_lease_reaches_the_holder(world: World) -> None:
-    """A notification that finds the lease taken is acknowledged, and the holder goes on until it has what it announced."""
+    """A notification that finds the lease taken is acknowledged, and the holder brings what it announced."""
     other = world.worker("worker-2")
     announced: list[int] = []
 
@@ -122,7 +122,7 @@ def test_a_poisoned_hint_does_not_hide_later_ones(world: World) -> None:
 
 
 def test_a_worker_that_lost_its_lease_writes_nothing(world: World) -> None:
-    """A worker that sleeps past its lease while another takes over fails its commit and leaves the other's work alone."""
+    """A worker that sleeps past its lease while another takes over fails to commit and spoils nothing."""
     other = world.worker("worker-2")
     world.ada.deliver(mail("Contested"))
     state: list[Mailbox] = []
@@ -176,13 +176,13 @@ def deaths() -> list[tuple[int, bool]]:
 
 @pytest.mark.parametrize(("number", "after"), deaths())
 def test_a_worker_killed_at_any_call_loses_nothing(number: int, after: bool) -> None:
-    """Killed before or after any store call of first sync, live changes or recovery, the work ends in an equal mirror."""
+    """Killed before or after any store call of sync, live changes or recovery, the mirror ends up equal."""
     world = World()
     for index in range(5):
         world.ada.deliver(mail(f"Old {index}"))
     calls = count()
     killing = KillingStore(world.sqlite, lambda name, done: done == after and next(calls) == number)
-    world.store = killing  # type: ignore[assignment]
+    world.store = killing
     doomed = world.worker("doomed")
     world.store = world.sqlite
 
@@ -265,7 +265,7 @@ def test_a_message_that_kills_the_first_sync_is_found_and_parked() -> None:
 
 
 def test_revoked_access_is_said_and_survived(world: World) -> None:
-    """Without access the cursor stays, the document says what to do, pushes are acknowledged, and access is tried hourly."""
+    """Without access the cursor stays, the document says what to do, and access is tried again hourly."""
     cursor = world.state().cursor
     world.ada.deliver(mail("Locked out"))
 
@@ -306,7 +306,7 @@ def test_a_watch_that_cannot_be_renewed_does_not_stop_the_mirror(world: World) -
 
 
 def test_a_watch_about_to_lapse_is_renewed_by_any_sync(world: World) -> None:
-    """With the daily renewal missing, a sync renews a watch that has less than two days left, from the stored cursor."""
+    """With the daily renewal missing, a sync renews a watch that has less than two days left."""
     world.clock.advance(5.5 * 86400)
     world.ada.deliver(mail("Before the renewal"))
     world.sweep()

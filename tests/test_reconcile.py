@@ -205,7 +205,7 @@ def test_live_changes_after_a_gap_do_not_hide_the_gap() -> None:
 
 
 def test_a_message_trashed_in_the_gap_and_touched_since_is_looked_at() -> None:
-    """With trash excluded, a message that left the listing in the gap leaves the mirror even if it is touched afterwards."""
+    """With trash excluded, a message trashed in the gap leaves the mirror even if it is touched afterwards."""
     world = filled(10, policy=Policy(include_spam_trash=False))
     message = some(world, 1)[0]
     world.ada.trash(message)
@@ -295,7 +295,7 @@ def test_an_audit_finds_and_mends_what_is_missing_extra_and_stale() -> None:
 
 
 def test_an_audit_of_a_healthy_mirror_fetches_nothing() -> None:
-    """An audit while mail arrives calls neither messages.get nor threads.get beyond the new mail, and finds nothing missing."""
+    """An audit while mail arrives fetches nothing but the new mail and finds nothing missing."""
     world = connected(40)
     arrived = 0
 

@@ -18,13 +18,14 @@ from mailmirror.slice import Document
 Value = TypeVar("Value")
 
 
-def _camel(name: str) -> str:
+def field_name(name: str) -> str:
+    """Return the document field of an attribute: `email_address` is `emailAddress`, `from_` is `from`."""
     first, *rest = name.rstrip("_").split("_")
     return first + "".join(word.capitalize() for word in rest)
 
 
 def _renamed(cls: Any) -> dict[str, Any]:
-    return {field.name: override(rename=_camel(field.name)) for field in dataclasses.fields(cls)}
+    return {field.name: override(rename=field_name(field.name)) for field in dataclasses.fields(cls)}
 
 
 def _make_converter() -> Converter:
