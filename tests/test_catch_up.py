@@ -152,7 +152,7 @@ def test_a_message_that_is_only_late_is_fetched_again(world: World) -> None:
     world.ada.deliver(mail("Half a minute late"))
     world.notify()
     assert [item["reason"] for item in world.documents("parked").values()] == [
-        "Gmail announced this message but does not find it yet."
+        "Gmail named this message but does not find it yet."
     ]
     world.sweep()
     assert world.documents("parked") == {}

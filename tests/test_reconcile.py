@@ -414,3 +414,49 @@ def test_gmail_moving_messages_between_threads_is_followed_by_an_audit() -> None
     world.notify()
     world.app.trigger_sync(ADA, "audit", 50)
     assert world.differences() == []
+
+
+def test_a_listed_message_that_is_only_late_is_not_forgotten() -> None:
+    """A message that the listing names and messages.get does not find yet is parked and brought later."""
+    world = World()
+    late = world.ada.deliver(mail("Late"))
+    world.ada.get_lag = timedelta(seconds=30)
+    world.connect()
+    assert world.documents("parked").keys() == {late}
+    world.sweep()
+    assert world.documents("parked") == {}
+    assert world.differences() == []
+
+
+def test_a_message_deleted_during_a_long_run_is_not_tried_again() -> None:
+    """What is not found long after it was listed is gone: it is neither parked nor missed."""
+    world = filled(5)
+    gone = some(world, 1)[0]
+
+    def delete(method: str, subject: str) -> None:
+        if method == "users.messages.get" and gone in world.ada.truth()["messages"]:
+            world.clock.advance(11 * 60)
+            world.ada.delete([gone])
+
+    world.accounts.before = delete
+    world.connect()
+    assert world.documents("parked") == {}
+    world.notify()
+    assert world.differences() == []
+
+
+def test_a_message_deleted_right_after_the_listing_is_not_tried_again() -> None:
+    """A listed message that is not found is settled at once when history tells that it was deleted."""
+    world = filled(5)
+    gone = some(world, 1)[0]
+
+    def delete(method: str, subject: str) -> None:
+        if method == "users.messages.get" and gone in world.ada.truth()["messages"]:
+            world.ada.delete([gone])
+
+    world.accounts.before = delete
+    world.connect()
+    assert gone not in world.ada.truth()["messages"]
+    assert world.documents("parked") == {}
+    world.notify()
+    assert world.differences() == []

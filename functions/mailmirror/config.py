@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
 from mailmirror.quota import PriceTable
@@ -173,6 +174,8 @@ def _root(text: str) -> str:
 def _store(text: str) -> str:
     if text != "firestore" and not re.fullmatch(r"sqlite:.+", text):
         raise ValueError("it must be firestore or sqlite:PATH")
+    if text != "firestore" and not Path(text.removeprefix("sqlite:")).parent.is_dir():
+        raise ValueError("it must be in a folder that exists")
     return text
 
 

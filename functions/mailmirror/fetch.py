@@ -8,12 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mailmirror import bodies, labels
+from mailmirror.errors import HistoryExpired, PageTokenExpired
 from mailmirror.lease import Hold
 from mailmirror.log import log
 from mailmirror.mirror import Edit, Sheet
-from mailmirror.model import Gone, LabelId, Message, MessageId, Origin, Parked, ThreadId
+from mailmirror.model import Gone, HistoryId, LabelId, Message, MessageId, Origin, Parked, ThreadId
 from mailmirror.slice import MIRROR_WRITES
 
+LATE = "Gmail named this message but does not find it yet."
 # messages.get may find a message only seconds after history and notification announced it.
 LATE_SECONDS = 2.0
 
@@ -32,7 +34,7 @@ class Fetched:
 
     origin: Origin
     messages: list[Message] = field(default_factory=list)
-    gone: list[MessageId] = field(default_factory=list)
+    gone: dict[MessageId, ThreadId] = field(default_factory=dict)
     parked: list[Parked] = field(default_factory=list)
     edits: list[Edit] = field(default_factory=list)
 
@@ -43,9 +45,13 @@ class Fetched:
     def add(self, other: "Fetched") -> None:
         """Take in what became of other messages."""
         self.messages += other.messages
-        self.gone += other.gone
+        self.gone |= other.gone
         self.parked += other.parked
         self.edits += other.edits
+
+    def doubt(self, hold: Hold, message_id: MessageId) -> None:
+        """Park a message instead of counting it as gone: it may only be late."""
+        self.park(hold, message_id, self.gone.pop(message_id), LATE)
 
     def park(
         self, hold: Hold, message_id: MessageId, thread_id: ThreadId, reason: str, *, deadly: bool = False
@@ -63,9 +69,8 @@ def fetch_messages(hold: Hold, wanted: Mapping[MessageId, ThreadId], *, origin: 
         hold: the lease.
         wanted: message ids with their threads.
         origin: what brings them.
-        late: history has just announced these messages, so one that is not found may only be late: it is tried once
-            more and then parked instead of counted as gone. A deletion that history tells later takes it out of the
-            parked ones.
+        late: history has just announced these messages, so one that is not found may still come: it is tried once more
+            and then parked instead of counted as gone. A deletion that history tells takes it out of the parked ones.
     """
     result = Fetched(origin)
     if not wanted:
@@ -80,12 +85,27 @@ def fetch_messages(hold: Hold, wanted: Mapping[MessageId, ThreadId], *, origin: 
             case Message() as message:
                 result.take(hold, message)
             case Gone() if late:
-                result.park(hold, message_id, thread_id, "Gmail announced this message but does not find it yet.")
+                result.park(hold, message_id, thread_id, LATE)
             case Gone():
-                result.gone.append(message_id)
+                result.gone[message_id] = thread_id
             case failed:
                 result.park(hold, message_id, thread_id, failed.reason)
     return result
+
+
+def deleted_since(hold: Hold, start: HistoryId) -> set[MessageId]:
+    """Return the messages that history tells were deleted for good after `start`, as far as history still tells."""
+    deleted: set[MessageId] = set()
+    token = None
+    while True:
+        try:
+            page = hold.gmail.history(start, token)
+        except (HistoryExpired, PageTokenExpired):
+            return deleted
+        deleted.update(ref.id for record in page.records for ref in record.messages_deleted)
+        token = page.next_page_token
+        if token is None:
+            return deleted
 
 
 def look_up(hold: Hold, sheet: Sheet, messages: Sequence[Message]) -> None:

@@ -67,6 +67,7 @@ class Run:
         first_page, pages: manifest documents `first_page` to `pages` - 1 belong to the current listing; earlier ones to
             a listing that had to be started again.
         plan_after: planning has compared all threads up to this id.
+        listed_at: when the listing was complete.
         first_plan, plans: plan documents `first_plan` to `plans` - 1 belong to the current listing.
         at, offset: fetching: the plan document in hand and the items of it that are done. Deleting: the next plan
             document.
@@ -88,6 +89,7 @@ class Run:
     page_token: str | None = None
     first_page: int = 0
     pages: int = 0
+    listed_at: datetime | None = None
     plan_after: ThreadId = ""
     first_plan: int = 0
     plans: int = 0

@@ -19,7 +19,7 @@ from dataclasses import replace
 from mailmirror import planner
 from mailmirror.documents import to_document
 from mailmirror.errors import DocumentExists, PageTokenExpired
-from mailmirror.fetch import Fetched, bring_labels, fetch_messages, look_up
+from mailmirror.fetch import Fetched, bring_labels, deleted_since, fetch_messages, look_up
 from mailmirror.lease import Hold
 from mailmirror.log import log
 from mailmirror.mirror import OUTDATED, Bring, Confirm, Edit, Refresh, Remove, Sheet
@@ -39,7 +39,7 @@ from mailmirror.model import (
     Thread,
     ThreadId,
 )
-from mailmirror.parked import DEADLY
+from mailmirror.parked import DEADLY, GONE_AFTER
 from mailmirror.planner import Item, Manifest
 from mailmirror.slice import Path, Slice, Write
 
@@ -224,7 +224,8 @@ class Reconcile:
         compares = run.mode == "audit" or (run.mode != "full" and run.anchor > 0)
         if run.listing != "threads" and compares:
             return replace(run, listing="threads")
-        return replace(run, stage="planning", total=0, done=0, planned_units=0)
+        now = self.hold.clock.now()
+        return replace(run, stage="planning", listed_at=now, total=0, done=0, planned_units=0)
 
     # Planning: the manifest and the mirror, both in the order of thread ids, are merged into plan documents.
 
@@ -337,8 +338,8 @@ class Reconcile:
             units=self.run.units,
             rejected=self.run.rejected,
         )
-        settled = [message.id for message in fetched.messages if message.id not in sheet.outdated] + fetched.gone
-        self._commit(after, parts[-1] if parts else None, park=fetched.parked, unpark=settled)
+        settled = [message.id for message in fetched.messages if message.id not in sheet.outdated]
+        self._commit(after, parts[-1] if parts else None, park=fetched.parked, unpark=[*settled, *fetched.gone])
 
     def _sheet(self, known: Mapping[ThreadId, Thread], items: Sequence[Item]) -> Sheet:
         return Sheet(
@@ -349,6 +350,15 @@ class Reconcile:
             looked_up=[item.thread_id for item in items],
             wary=self.hold.wary,
         )
+
+    def _doubt(self, fetched: Fetched) -> None:
+        """Park what was listed lately and is not found, unless history tells that it was deleted since the signpost."""
+        listed_at = self.run.listed_at
+        if not fetched.gone or listed_at is None or self.hold.clock.now() - listed_at >= GONE_AFTER:
+            return
+        told = deleted_since(self.hold, self.run.signpost)
+        for message_id in [message_id for message_id in fetched.gone if message_id not in told]:
+            fetched.doubt(self.hold, message_id)
 
     def _one(self, item: Item, known: Mapping[ThreadId, Thread]) -> tuple[list[Item], int]:
         """Narrow an item to one message while workers keep dying; the item is done when nothing more of it is to be
@@ -387,6 +397,7 @@ class Reconcile:
         for minimal, items in whole.items():
             singles |= self._fetch_threads(items, known, result, minimal=minimal)
         result.add(fetch_messages(self.hold, singles, origin=self.origin))
+        self._doubt(result)
         failed = {item.thread_id for item in result.parked}
         result.edits += [
             Confirm(item.thread_id, item.history_id)
@@ -398,7 +409,7 @@ class Reconcile:
     def _fetch_threads(
         self, items: Sequence[Item], known: Mapping[ThreadId, Thread], result: Fetched, *, minimal: bool
     ) -> dict[MessageId, ThreadId]:
-        """Fetch whole threads into `result` and return the messages of those that cannot be read as a whole."""
+        """Fetch whole threads into `result` and return the messages that have to be fetched one by one."""
         singles: dict[MessageId, ThreadId] = {}
         answers = self.hold.gmail.threads([item.thread_id for item in items], minimal=minimal) if items else {}
         for item in items:
@@ -409,9 +420,11 @@ class Reconcile:
                             result.take(self.hold, message)
                         else:
                             result.park(self.hold, message_id, item.thread_id, message.reason)
+                    # What was listed in this thread and is not in it was deleted or moved: it is asked for by itself.
+                    singles |= {i: item.thread_id for i in item.get if i not in thread.messages}
                     result.edits += [Refresh(state.id, state.label_ids, state.history_id) for state in thread.states]
                 case Gone():
-                    result.gone += _all(item, known)
+                    result.gone |= dict.fromkeys(_all(item, known), item.thread_id)
                 case Failed():
                     singles |= dict.fromkeys(_all(item, known), item.thread_id)
         return singles
@@ -431,6 +444,7 @@ class Reconcile:
         # What something touched since the comparison may have come back, or may not: Gmail is asked.
         touched = {i: t for i, t in ids.items() if (e := sheet.entry(i)) is not None and e.history_id > run.signpost}
         fetched = fetch_messages(self.hold, touched, origin=self.origin)
+        self._doubt(fetched)
         edits: list[Edit] = [Bring(message) for message in fetched.messages]
         edits += [Remove(message_id) for message_id in ids if message_id not in touched or message_id in fetched.gone]
         for part in sheet.slices(edits):

@@ -11,7 +11,7 @@ from mailmirror.errors import DocumentExists
 from mailmirror.fetch import Fetched, bring_labels, fetch_messages, look_up
 from mailmirror.lease import Hold
 from mailmirror.log import log
-from mailmirror.mirror import OUTDATED, Bring, Sheet
+from mailmirror.mirror import OUTDATED, Bring, Edit, Remove, Sheet
 from mailmirror.model import Origin, Parked
 from mailmirror.parked import DEADLY, GONE_AFTER, RETRIES
 
@@ -42,8 +42,7 @@ def _retry(hold: Hold, items: Sequence[Parked]) -> None:
     fetched = fetch_messages(hold, {item.id: item.thread_id for item in items}, origin=origin)
     for item in items:
         if item.id in fetched.gone and hold.clock.now() - item.first_at < GONE_AFTER:
-            fetched.gone.remove(item.id)
-            fetched.park(hold, item.id, item.thread_id, item.reason)
+            fetched.doubt(hold, item.id)
     try:
         _commit(hold, items, fetched)
     except DocumentExists:
@@ -59,7 +58,7 @@ def _failed(hold: Hold, item: Parked) -> Fetched:
 
 def _commit(hold: Hold, items: Sequence[Parked], fetched: Fetched) -> None:
     address = hold.mailbox.email_address
-    threads = {item.thread_id for item in items} if fetched.messages else set()
+    threads = {item.thread_id for item in items} if fetched.messages or fetched.gone else set()
     sheet = Sheet(
         hold.store.threads(address, threads),
         policy=hold.mailbox.policy,
@@ -70,10 +69,12 @@ def _commit(hold: Hold, items: Sequence[Parked], fetched: Fetched) -> None:
     )
     look_up(hold, sheet, fetched.messages)
     bring_labels(hold, {label for message in fetched.messages for label in message.label_ids})
-    parts = sheet.slices(Bring(message, rewrite=True) for message in fetched.messages)
+    edits: list[Edit] = [Bring(message, rewrite=True) for message in fetched.messages]
+    parts = sheet.slices([*edits, *map(Remove, fetched.gone)])
     for message_id in sheet.outdated:
         fetched.park(hold, message_id, sheet.found(message_id)[-1][0], OUTDATED)
-    settled = [message.id for message in fetched.messages if message.id not in sheet.outdated] + fetched.gone
+    settled = [message.id for message in fetched.messages if message.id not in sheet.outdated]
+    settled += fetched.gone
     for message_id in fetched.gone:
         log("parked_message_gone", address, message=message_id)
     for part in parts[:-1]:

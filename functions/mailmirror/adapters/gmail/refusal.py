@@ -1,0 +1,183 @@
+"""Refusals to errors: what a call that failed is called.
+
+Knows: Gmail's ways to refuse, by endpoint, and what the way to a token says. Does not know: whether a call is made
+again. No error's message carries a token, mail or an address other than the mailbox's own.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
+from googleapiclient.errors import BatchError, HttpError
+
+from mailmirror.adapters.gmail.wire import UNREADABLE
+from mailmirror.content import clean
+from mailmirror.errors import (
+    AccessRevoked,
+    GmailError,
+    GmailRejected,
+    GmailUnavailable,
+    HistoryExpired,
+    PageTokenExpired,
+    Throttled,
+)
+from mailmirror.model import MailboxId
+
+# Gmail's word for when to come back can be wrong; it is not believed beyond a day.
+LONGEST_THROTTLE = timedelta(days=1)
+DAILY_LIMIT_THROTTLE = timedelta(hours=1)
+
+_GET = frozenset({"users.messages.get", "users.threads.get"})
+_QUOTA_REASONS = frozenset(
+    {"rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "dailyLimitExceeded", "RATE_LIMIT_EXCEEDED"}
+)
+_QUOTA_WORDS = re.compile(r"rate limit exceeded|quota exceeded|too many concurrent", re.IGNORECASE)
+_BAD_ARGUMENT_REASONS = frozenset({"badRequest", "invalid", "invalidArgument", "required"})
+_PAGE_TOKEN = re.compile(r"page\s*_?token", re.IGNORECASE)
+_START = re.compile(r"start_?history_?id", re.IGNORECASE)
+_RETRY_AFTER = re.compile(r"retry after\s+(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d))", re.IGNORECASE)
+_REVOKED = re.compile(r"domainPolicy|delegation denied|mail service not enabled", re.IGNORECASE)
+_NO_GRANT = re.compile(
+    r"invalid_grant|unauthorized_client|access_denied|invalid_rapt|admin_policy_enforced|invalid_client|deleted_client"
+    r"|disabled_client|org_internal|invalid_scope"
+)
+_ADDRESS = re.compile(r"[^\s<>\"'(),:;]+@[^\s<>\"'(),:;]+")
+_SECRET = re.compile(r"\bya29\.\S+|\beyJ\S{20,}|\b1//\S+")
+_SENTENCE = 300
+
+
+class NotFound(GmailError):
+    """404 on a get: becomes `Gone`."""
+
+
+class BadRequest(GmailRejected):
+    """Gmail refuses this one id: becomes `Failed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """Gmail's refusal as it came."""
+
+    status: int
+    message: str
+    reasons: frozenset[str]
+    canonical: str
+    retry_after: str
+
+    @classmethod
+    def of(cls, error: HttpError) -> "_Answer":
+        """Read an error body; one that is not Google's error model has a status only."""
+        try:
+            body = json.loads(error.content)["error"]
+            details = [*body.get("errors", ()), *body.get("details", ())]
+            reasons = frozenset(str(item["reason"]) for item in details if "reason" in item)
+            message, canonical = str(body.get("message", "")), str(body.get("status", ""))
+        except UNREADABLE:
+            reasons, message, canonical = frozenset(), str(error.resp.reason or ""), ""
+        return cls(int(error.resp.status), message, reasons, canonical, str(error.resp.get("retry-after", "")))
+
+    @property
+    def throttles(self) -> bool:
+        """429 and 403 with a quota reason are the same thing."""
+        about_quota = bool(self.reasons & _QUOTA_REASONS or _QUOTA_WORDS.search(self.message))
+        return self.status == 429 or (self.status == 403 and about_quota) or self.canonical == "RESOURCE_EXHAUSTED"
+
+    def until(self, now: datetime) -> datetime | None:
+        """When to come back, if the text or a header says so."""
+        named = _RETRY_AFTER.search(self.message)
+        try:
+            if "dailyLimitExceeded" in self.reasons:
+                return now + DAILY_LIMIT_THROTTLE
+            if named:
+                moment = datetime.fromisoformat(named[1])
+            elif self.retry_after.isdecimal():
+                moment = now + timedelta(seconds=min(int(self.retry_after), 10**6))
+            elif self.retry_after:
+                moment = parsedate_to_datetime(self.retry_after).replace(tzinfo=UTC)
+            else:
+                return None
+        except ValueError:
+            return None
+        return min(moment, now + LONGEST_THROTTLE) if moment > now else None
+
+
+def refusal(error: Exception, method: str, mailbox: MailboxId, now: datetime, *, paged: bool) -> GmailError:
+    """Return the name of a failure.
+
+    Args:
+        error: what the client library raised.
+        method: the method of the discovery document, or `batch`.
+        mailbox: the only address that may appear in the message.
+        now: decides whether a time Gmail names is still to come.
+        paged: a page token was sent.
+    """
+    # An answer to a batch that is no batch calls itself an HTTP error too.
+    if isinstance(error, HttpError) and not isinstance(error, BatchError):
+        return _http_refusal(_Answer.of(error), method, mailbox, now, paged=paged)
+    if isinstance(error, GoogleAuthError):
+        return _auth_refusal(error, mailbox)
+    return GmailUnavailable(f"Gmail did not answer {method} ({type(error).__name__}).")
+
+
+def _http_refusal(answer: _Answer, method: str, mailbox: MailboxId, now: datetime, *, paged: bool) -> GmailError:
+    said = _sentence(answer.message, mailbox)
+    words = f"Gmail answered {answer.status} to {method}: {said}"
+    if answer.throttles:
+        return Throttled(words, answer.until(now))
+    if answer.status >= 500 or answer.status == 408:
+        return GmailUnavailable(words)
+    if answer.status == 401 or _REVOKED.search(f"{answer.message} {' '.join(answer.reasons)}"):
+        return AccessRevoked(words)
+    if answer.status == 404 and method in _GET:
+        return NotFound(words)
+    if answer.status == 404 and method == "users.history.list":
+        return HistoryExpired(words)
+    if answer.status == 400 and "failedPrecondition" in answer.reasons:
+        # Seen in passing, and for ever where a service account calls as itself and not as the user.
+        return GmailUnavailable(f"{words} If this lasts, the credentials do not act as the mailbox's user.")
+    if answer.status == 400 and paged and _PAGE_TOKEN.search(answer.message):
+        return PageTokenExpired(words)
+    bad_argument = _START.search(answer.message) or (answer.reasons & _BAD_ARGUMENT_REASONS and not paged)
+    if answer.status == 400 and method == "users.history.list" and bad_argument:
+        return HistoryExpired(words)
+    if method in _GET and answer.status != 403:
+        return BadRequest(words)
+    return GmailRejected(words)
+
+
+def _auth_refusal(error: GoogleAuthError, mailbox: MailboxId) -> GmailError:
+    """What the way to a token said: the metadata server, IAM's signJwt or the token endpoint."""
+    arguments = [argument for argument in error.args if isinstance(argument, str)]
+    said = _sentence(" ".join(arguments[:1]), mailbox)
+    iam_status = next((status for status in map(_iam_status, arguments) if status), 0)
+    if iam_status and iam_status < 500 and iam_status != 429:
+        return GmailRejected(
+            f"IAM answered {iam_status} when the delegated service account had to sign for {mailbox}: it takes "
+            "roles/iam.serviceAccountTokenCreator on that account, and iamcredentials.googleapis.com enabled."
+        )
+    if isinstance(error, DefaultCredentialsError):
+        return GmailRejected(f"There are no Application Default Credentials: {said}")
+    if error.retryable or iam_status or isinstance(error, TransportError) or not _NO_GRANT.search(said):
+        return GmailUnavailable(f"No token for {mailbox} at the moment: {said}")
+    return AccessRevoked(f"Google gives no token for {mailbox}: {said}")
+
+
+def _iam_status(body: str) -> int:
+    try:
+        return int(json.loads(body)["error"]["code"])
+    except UNREADABLE:
+        return 0
+
+
+def _sentence(text: str, mailbox: MailboxId) -> str:
+    """What Google said on one line, without tokens and without addresses other than the mailbox's."""
+
+    def shown(match: re.Match[str]) -> str:
+        return match[0] if match[0].lower().rstrip(".") == mailbox else "…"
+
+    line = " ".join(clean(text[: 4 * _SENTENCE]).split()) or "no reason given"
+    line = _ADDRESS.sub(shown, _SECRET.sub("…", line))
+    return line if len(line) <= _SENTENCE else line[:_SENTENCE] + "…"
