@@ -23,6 +23,6 @@ The map, from the inside out; nothing in the first three groups knows Google, HT
 
     values     model  documents  slice  errors  quota  ports  log
     decisions  history (fold)  planner (what to fetch)  mirror (what to write)  content  labels  parked  fence
-    effects    engine (one turn)  catch_up  reconcile  lease (the one commit)  fetch  retry  bodies  mailboxes
+    effects    engine (one turn)  catch_up  reconcile (listing, mending)  lease (the commit)  fetch  retry  mailboxes
     edge       notification  config  app (wiring)  api (HTTP)  adapters/ (one file per technology)
 """

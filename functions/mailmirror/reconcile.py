@@ -1,5 +1,4 @@
-"""Reconcile (full sync): make the mirror equal to a complete listing, in stages that resume from the mailbox document
-alone.
+"""Reconcile (full sync): make the mirror equal to a complete listing, in stages that resume from Firestore alone.
 
     listing ──► planning ──► fetching ──► deleting ──► closing ──► finished
 
@@ -13,24 +12,19 @@ copy is told by its history id. What the listing lacks is extra only if nothing 
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mailmirror import planner
+from mailmirror import listing, mending, planner
 from mailmirror.documents import to_document
-from mailmirror.errors import DocumentExists, PageTokenExpired
-from mailmirror.fetch import Fetched, bring_labels, deleted_since, fetch_messages, look_up
+from mailmirror.errors import DocumentExists
+from mailmirror.fetch import bring_labels, fetch_messages, look_up
 from mailmirror.lease import Hold
 from mailmirror.log import log
-from mailmirror.mirror import OUTDATED, Bring, Confirm, Edit, Refresh, Remove, Sheet
+from mailmirror.mirror import OUTDATED, Bring, Edit, Remove, Sheet
 from mailmirror.model import (
     Coverage,
-    Failed,
-    FetchedThread,
-    Gone,
-    HistoryId,
     Mailbox,
-    Message,
     MessageId,
     Mode,
     Origin,
@@ -39,14 +33,11 @@ from mailmirror.model import (
     Thread,
     ThreadId,
 )
-from mailmirror.parked import DEADLY, GONE_AFTER
 from mailmirror.planner import Item, Manifest
 from mailmirror.slice import Path, Slice, Write
 
 # Documents deleted in one commit while a run closes.
 CLEAR = 400
-# Manifest documents read in one call.
-READ = 100
 
 
 def start(hold: Hold, mode: Mode, reason: str, *, run_id: str | None = None) -> None:
@@ -109,16 +100,6 @@ def start(hold: Hold, mode: Mode, reason: str, *, run_id: str | None = None) -> 
         signpost=run.signpost,
         anchor=run.anchor,
     )
-
-
-def _all(item: Item, known: Mapping[ThreadId, Thread]) -> tuple[MessageId, ...]:
-    """Return the messages an item is about: those to bring, and all mirrored ones if the thread is stale."""
-    mirrored = known[item.thread_id].messages if item.stale and item.thread_id in known else ()
-    return tuple(dict.fromkeys((*item.get, *mirrored)))
-
-
-def _page(run: Run, number: int) -> Path:
-    return ("runs", run.id, "pages", f"{number:06d}")
 
 
 def _plan(run: Run, number: int) -> Path:
@@ -190,48 +171,15 @@ class Reconcile:
         )
         self._units = (units, rejected)
 
-    # Listing: pages of Gmail's listing become manifest documents.
-
     def _list(self) -> None:
-        run = self.run
-        policy = self.hold.mailbox.policy
-        try:
-            if run.listing == "threads":
-                threads = self.hold.gmail.list_threads(run.page_token, include_spam_trash=policy.include_spam_trash)
-                rows, token = [f"{thread} {history}" for thread, history in threads.refs], threads.next_page_token
-            else:
-                only = ("DRAFT",) if run.listing == "drafts" else ()
-                messages = self.hold.gmail.list_messages(
-                    run.page_token, include_spam_trash=policy.include_spam_trash, label_ids=only
-                )
-                rows, token = [f"{message} {thread}" for message, thread in messages.refs], messages.next_page_token
-        except PageTokenExpired:
-            log("listing_restarted", self.hold.mailbox.email_address, run=run.id)
-            self._commit(replace(run, listing="messages", page_token=None, first_page=run.pages, listed=0))
-            return
-        # One text field instead of arrays: an indexed array element costs an index entry each.
-        page = Write("put", _page(run, run.pages), {"listing": run.listing, "rows": "\n".join(rows)})
-        counted = {"messages": len(rows), "drafts": -len(rows), "threads": 0}[run.listing]
-        after = replace(run, pages=run.pages + 1, page_token=token, listed=run.listed + counted)
-        if token is None:
-            after = self._next_listing(after)
-        self._commit(after, writes=[page])
-
-    def _next_listing(self, run: Run) -> Run:
-        """Messages, then drafts if they are left out, then threads if labels are to be compared."""
-        if run.listing == "messages" and not self.hold.mailbox.policy.drafts:
-            return replace(run, listing="drafts")
-        compares = run.mode == "audit" or (run.mode != "full" and run.anchor > 0)
-        if run.listing != "threads" and compares:
-            return replace(run, listing="threads")
-        now = self.hold.clock.now()
-        return replace(run, stage="planning", listed_at=now, total=0, done=0, planned_units=0)
+        after, writes = listing.next_page(self.hold, self.run)
+        self._commit(after, writes=writes)
 
     # Planning: the manifest and the mirror, both in the order of thread ids, are merged into plan documents.
 
     def _plan(self) -> None:
         run = self.run
-        listed, order = self._read_manifest(run)
+        listed, order = self._read_manifest()
         size = planner.PLAN_THREADS
         mirrored = self.hold.store.scan_threads(self.hold.mailbox.email_address, after=run.plan_after, limit=size)
         known = {thread.id: thread for thread in mirrored}
@@ -270,31 +218,12 @@ class Reconcile:
             after = replace(after, plan_after=chunk[-1])
         self._commit(after, writes=writes)
 
-    def _read_manifest(self, run: Run) -> tuple[Manifest, list[ThreadId]]:
-        key = (run.id, run.first_page)
+    def _read_manifest(self) -> tuple[Manifest, list[ThreadId]]:
+        key = (self.run.id, self.run.first_page)
         if self._manifest is None or self._manifest[0] != key:
-            messages: list[tuple[MessageId, ThreadId]] = []
-            drafts: set[MessageId] = set()
-            history_ids: dict[ThreadId, HistoryId] = {}
-            for listing, rows in self._pages(run):
-                pairs = [row.split(" ") for row in rows.split("\n") if row]
-                if listing == "messages":
-                    messages += [(message, thread) for message, thread in pairs]
-                elif listing == "drafts":
-                    drafts.update(message for message, _ in pairs)
-                else:
-                    history_ids.update((thread, int(history)) for thread, history in pairs)
-            listed = planner.manifest(messages, drafts, history_ids)
+            listed = listing.read_manifest(self.hold, self.run)
             self._manifest = (key, listed, sorted(listed.threads))
         return self._manifest[1:]
-
-    def _pages(self, run: Run) -> Iterator[tuple[str, str]]:
-        for first in range(run.first_page, run.pages, READ):
-            self.hold.keep()
-            paths = [_page(run, number) for number in range(first, min(first + READ, run.pages))]
-            found = self.hold.store.documents(self.hold.mailbox.email_address, paths)
-            for path in paths:
-                yield found[path]["listing"], found[path]["rows"]
 
     # Fetching: the plan, slice by slice.
 
@@ -310,10 +239,10 @@ class Reconcile:
         chosen = rest[: min(count, 1) if self.hold.careful else count]
         known = self.hold.store.threads(mailbox.email_address, [item.thread_id for item in chosen])
         if self.hold.careful and chosen:
-            chosen, count = self._one(chosen[0], known)
+            chosen, count = mending.narrowed(self.hold, run, chosen[0], known)
         done = run.offset + count
         after = replace(run, offset=done) if done < len(items) else replace(run, at=run.at - 1, offset=0)
-        fetched = self._fetch_items(chosen, known)
+        fetched = mending.fetch_items(self.hold, run, chosen, known, self.origin)
         sheet = self._sheet(known, chosen)
         look_up(self.hold, sheet, fetched.messages)
         bring_labels(self.hold, {label for message in fetched.messages for label in message.label_ids})
@@ -351,84 +280,6 @@ class Reconcile:
             wary=self.hold.wary,
         )
 
-    def _doubt(self, fetched: Fetched) -> None:
-        """Park what was listed lately and is not found, unless history tells that it was deleted since the signpost."""
-        listed_at = self.run.listed_at
-        if not fetched.gone or listed_at is None or self.hold.clock.now() - listed_at >= GONE_AFTER:
-            return
-        told = deleted_since(self.hold, self.run.signpost)
-        for message_id in [message_id for message_id in fetched.gone if message_id not in told]:
-            fetched.doubt(self.hold, message_id)
-
-    def _one(self, item: Item, known: Mapping[ThreadId, Thread]) -> tuple[list[Item], int]:
-        """Narrow an item to one message while workers keep dying; the item is done when nothing more of it is to be
-        brought.
-        """
-        entries = known[item.thread_id].messages if item.thread_id in known else {}
-        left = [
-            message_id for message_id in item.get if message_id not in entries and message_id not in self.hold.parked
-        ]
-        if item.stale or item.look or self.run.mode == "full" or not left:
-            return [item], 1
-        return [replace(item, get=(left[0],), way="messages")], int(len(left) == 1)
-
-    def _fetch_items(self, chosen: Sequence[Item], known: Mapping[ThreadId, Thread]) -> Fetched:
-        """Fetch what the items ask for; what live sync has brought since the plan was made is not fetched again."""
-        singles: dict[MessageId, ThreadId] = {}
-        whole: dict[bool, list[Item]] = {False: [], True: []}
-        result = Fetched(self.origin)
-        for item in chosen:
-            entries = known[item.thread_id].messages if item.thread_id in known else {}
-            again = item.stale or self.run.mode == "full"
-            wanted = item.get if again else tuple(m for m in item.get if m not in entries)
-            every = dict.fromkeys((*wanted, *item.look, *(entries if item.stale else ())), item.thread_id)
-            if self.hold.careful:
-                if every and self.hold.suspect(next(iter(every))):
-                    for message_id in every:
-                        result.park(self.hold, message_id, item.thread_id, DEADLY, deadly=True)
-                else:
-                    singles |= every
-            elif item.way == "messages":
-                singles |= dict.fromkeys((*wanted, *item.look), item.thread_id)
-            else:
-                singles |= dict.fromkeys(item.look, item.thread_id)
-                if wanted or item.stale:
-                    whole[item.way == "minimal"].append(item)
-        for minimal, items in whole.items():
-            singles |= self._fetch_threads(items, known, result, minimal=minimal)
-        result.add(fetch_messages(self.hold, singles, origin=self.origin))
-        self._doubt(result)
-        failed = {item.thread_id for item in result.parked}
-        result.edits += [
-            Confirm(item.thread_id, item.history_id)
-            for item in chosen
-            if item.history_id and item.thread_id not in failed
-        ]
-        return result
-
-    def _fetch_threads(
-        self, items: Sequence[Item], known: Mapping[ThreadId, Thread], result: Fetched, *, minimal: bool
-    ) -> dict[MessageId, ThreadId]:
-        """Fetch whole threads into `result` and return the messages that have to be fetched one by one."""
-        singles: dict[MessageId, ThreadId] = {}
-        answers = self.hold.gmail.threads([item.thread_id for item in items], minimal=minimal) if items else {}
-        for item in items:
-            match answers[item.thread_id]:
-                case FetchedThread() as thread:
-                    for message_id, message in thread.messages.items():
-                        if isinstance(message, Message):
-                            result.take(self.hold, message)
-                        else:
-                            result.park(self.hold, message_id, item.thread_id, message.reason)
-                    # What was listed in this thread and is not in it was deleted or moved: it is asked for by itself.
-                    singles |= {i: item.thread_id for i in item.get if i not in thread.messages}
-                    result.edits += [Refresh(state.id, state.label_ids, state.history_id) for state in thread.states]
-                case Gone():
-                    result.gone |= dict.fromkeys(_all(item, known), item.thread_id)
-                case Failed():
-                    singles |= dict.fromkeys(_all(item, known), item.thread_id)
-        return singles
-
     # Deleting: what a complete listing does not have.
 
     def _delete(self) -> None:
@@ -444,7 +295,7 @@ class Reconcile:
         # What something touched since the comparison may have come back, or may not: Gmail is asked.
         touched = {i: t for i, t in ids.items() if (e := sheet.entry(i)) is not None and e.history_id > run.signpost}
         fetched = fetch_messages(self.hold, touched, origin=self.origin)
-        self._doubt(fetched)
+        mending.doubt(self.hold, run, fetched)
         edits: list[Edit] = [Bring(message) for message in fetched.messages]
         edits += [Remove(message_id) for message_id in ids if message_id not in touched or message_id in fetched.gone]
         for part in sheet.slices(edits):
@@ -458,7 +309,7 @@ class Reconcile:
         if run.at == 0:
             bring_labels(self.hold)
         run = self.run
-        paths = [_page(run, number) for number in range(run.pages)] + [
+        paths = [listing.page_path(run, number) for number in range(run.pages)] + [
             _plan(run, number) for number in range(run.plans)
         ]
         clear = [Write("delete", path) for path in paths[run.at : run.at + CLEAR]]
