@@ -40,13 +40,11 @@ from local.stack import PROJECT, Settings, Stack, StackFailed, call
 MAILBOX = "ada@example.com"
 FIRST_DAY, LAST_DAY = datetime(2024, 1, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
 UNITS_PER_MINUTE = 600_000
-# Until a lease has run out nothing is due: with the 120 s of the cloud a quiet mailbox would wait too long to watch.
-LEASE_SECONDS = 8
 THREAD_SHARE = 0.45
 # What a new Cloud project may spend on one mailbox in a minute, and the 97 % of it that Mailmirror does spend.
 NEW_PROJECT_UNITS = 6_000
 SPENT_UNITS = 5_820
-CHANGES_PER_SECOND = 40
+CHANGES_PER_SECOND = 80
 QUIET_CHANGES = 20
 DELIVERED_AT_ONCE = 100
 STEP_LIMIT = 120.0
@@ -299,7 +297,7 @@ class Demo:
         """Mail that is there before the mirror is connected."""
         with self.story.step("Mailbox") as step:
             call("POST", f"{self.stack.gmail}/control/mailboxes", {"emailAddress": MAILBOX})
-            step.total = len(self.before)
+            step.total = len(self.before) or None
             for first in range(0, len(self.before), DELIVERED_AT_ONCE):
                 self.owner.receive(self.before[first : first + DELIVERED_AT_ONCE])
                 step.done = first
@@ -345,9 +343,10 @@ class Demo:
             old = before.run.get("id")
             last = self._wait(step, lambda status: status.settled and status.run.get("id") != old)
             run = last.run
+            why, fetched = run.get("reason", "").rstrip("."), run.get("messagesProcessed", 0)
             step.result = (
-                f"recovered by a {run.get('mode')} run ({run.get('reason')}): {run.get('messagesProcessed', 0):,} of "
-                f"{len(self.owner.messages):,} messages fetched, {last.units - before.units:,} units"
+                f"recovered by a {run.get('mode')} run ({why}): {fetched:,} of {len(self.owner.messages):,} "
+                f"messages fetched, {last.units - before.units:,} units"
             )
             self._notifications(off=False)
 
@@ -402,9 +401,7 @@ def run(options: Namespace) -> int:
     began = time.monotonic()
     story = Story(silent=options.json)
     directory = Path(tempfile.mkdtemp(prefix="mailmirror-demo-"))
-    settings = Settings(
-        directory, options.backend, seed=options.seed, units_per_minute=UNITS_PER_MINUTE, lease_seconds=LEASE_SECONDS
-    )
+    settings = Settings(directory, options.backend, seed=options.seed, units_per_minute=UNITS_PER_MINUTE)
     try:
         with ExitStack() as end:
             with story.step("Start") as step:
@@ -426,7 +423,7 @@ def run(options: Namespace) -> int:
     minutes = last.units / SPENT_UNITS
     story.say(
         f"Quota: {last.units:,} units at {UNITS_PER_MINUTE:,} a minute, {last.account['rejected']} calls refused. "
-        f"A new Cloud project has {NEW_PROJECT_UNITS:,} a minute and mailbox: there it takes {minutes:.0f} minutes."
+        f"A new Cloud project has {NEW_PROJECT_UNITS:,} a minute and mailbox: there it takes {minutes:.0f} min."
     )
     if options.keep or not equal:
         story.say(f"Logs{' and SQLite file' if stack.sqlite else ''}: {directory}")

@@ -61,6 +61,8 @@ def _clean_environment(_machine_environment_stays_out: None, monkeypatch: pytest
     """Each test starts with none of the variables Mailmirror reads, whatever the test before it left behind."""
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
+    # Cloud Storage's client would ask for the bucket in a thread of its own, beyond the end of the test.
+    monkeypatch.setenv("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
 
 
 @pytest.fixture(scope="session")

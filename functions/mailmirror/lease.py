@@ -190,7 +190,9 @@ class Hold:
         now = self.clock.now()
         mailbox = replace(mailbox, phase=mailboxes.phase(mailbox, now))
         stored = self._held.mailbox
-        if writes or mailboxes.differ(stored, mailbox) or (release and stored.next_due_at <= now):
+        # A due time in the past, or the crash net of an earlier commit, must not stay behind.
+        due_soon = now < stored.next_due_at <= now + self.pace.quiet
+        if writes or mailboxes.differ(stored, mailbox) or (release and not due_soon):
             # Should this worker die before it releases, the sweep looks as soon as the lease has expired.
             due_at = mailboxes.next_due(mailbox, now, quiet=self.pace.quiet) if release else now + self.pace.lease
             mailbox = replace(mailbox, next_due_at=due_at, quota=self.gmail.quota, last_sync_at=now)

@@ -99,6 +99,7 @@ def _fetch_threads(
                 # What was listed in this thread and is not in it was deleted or moved: it is asked for by itself.
                 singles |= {i: item.thread_id for i in item.get if i not in thread.messages}
                 result.edits += [Refresh(state.id, state.label_ids, state.history_id) for state in thread.states]
+                result.edits.append(Confirm(thread.id, thread.history_id))
             case Gone():
                 result.gone |= dict.fromkeys(_all(item, known), item.thread_id)
             case Failed():

@@ -1,4 +1,4 @@
-"""The Gmail port over real HTTP: the client of `adapters/gmail.py` against the fake Gmail on loopback."""
+"""The Gmail port over real HTTP: the client of `adapters/gmail` against the fake Gmail on loopback."""
 
 import json
 import random

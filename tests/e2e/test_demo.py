@@ -70,10 +70,13 @@ def test_a_small_demonstration_on_googles_emulators() -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("backend", ["sqlite", "emulators"])
 def test_a_mailbox_filled_from_an_mbox_of_malformed_mail(
-    tmp_path: Path, require: Callable[[object, str], None]
+    backend: str, tmp_path: Path, require: Callable[[object, str], None], request: pytest.FixtureRequest
 ) -> None:
-    """CPython's own collection of broken messages is mirrored to the last character."""
+    """CPython's own collection of broken messages is mirrored to the last character, in either database."""
+    if backend == "emulators":
+        request.getfixturevalue("emulator_tools")
     spec = find_spec("test.test_email")
     require(spec, "This Python comes without its test suite, whose e-mail samples fill the mailbox.")
     assert spec is not None
@@ -82,7 +85,7 @@ def test_a_mailbox_filled_from_an_mbox_of_malformed_mail(
     require(samples, "This Python's test suite comes without its e-mail samples.")
     mbox = tmp_path / "samples.mbox"
     write_mbox(mbox, [sample.read_bytes() for sample in samples])
-    report = _report(_demo("--mbox", str(mbox), "--changes", "40", "--json"))
+    report = _report(_demo("--backend", backend, "--mbox", str(mbox), "--changes", "40", "--json"))
     _check(report)
     assert len(samples) >= 40
 

@@ -1,1 +1,1 @@
-"""The ports over real technology: one file each, none knows another."""
+"""The ports over real technology: one module or package each, none knows another."""
