@@ -14,10 +14,10 @@ from mailmirror.config import BadSetting, Settings
 
 try:
     _settings = Settings.from_env(os.environ)
+    app.configure_logs(_settings.log_level)
+    _app = app.from_settings(_settings)
 except BadSetting as error:
     sys.exit(f"Mailmirror cannot start: {error}")
-app.configure_logs(_settings.log_level)
-_app = app.from_settings(_settings)
 
 
 @functions_framework.http

@@ -286,3 +286,27 @@ def test_gmails_time_to_retry_is_kept(world: World) -> None:
     world.sweep()
     assert (world.state().phase, world.state().problem) == ("live", None)
     assert world.differences() == []
+
+
+def test_a_message_moved_and_deleted_between_two_syncs_leaves() -> None:
+    """A message whose deletion is told under another thread than the mirror knows is found and removed."""
+    world = World()
+    first, second = world.ada.deliver(mail("One")), world.ada.deliver(mail("Two"))
+    world.connect()
+    truth = world.ada.truth()["messages"]
+    world.ada.merge_threads(truth[first]["threadId"], truth[second]["threadId"])
+    world.ada.delete([second])
+    world.notify()
+    assert world.differences() == []
+
+
+def test_a_message_that_gmail_moves_is_moved() -> None:
+    """Two threads that Gmail merges are one in the mirror at the next notification."""
+    world = World()
+    first, second = world.ada.deliver(mail("One")), world.ada.deliver(mail("Two"))
+    world.connect()
+    truth = world.ada.truth()["messages"]
+    world.ada.merge_threads(truth[first]["threadId"], truth[second]["threadId"])
+    world.notify()
+    assert world.differences() == []
+    assert len(world.documents("threads")) == 1

@@ -25,7 +25,7 @@ FAILURES = [
     for value in vars(errors).values()
     if inspect.isclass(value) and issubclass(value, MailmirrorError) and value is not MailmirrorError
 ]
-LEAVES = [failure for failure in FAILURES if not failure.__subclasses__()]
+LEAVES = [failure for failure in FAILURES if not any(failure in other.__bases__ for other in FAILURES)]
 
 
 def drawn() -> dict[str, tuple[str, str]]:

@@ -167,7 +167,7 @@ def test_told_labels_go_on_by_steps() -> None:
         Record(1, messages_added=(ref("m", "INBOX", "UNREAD"),)),
         Record(2, labels_added=(step(bare("m"), "TRASH"),), labels_removed=(step(bare("m"), "INBOX"),)),
     ]
-    assert fold(records)[0].told == {"TRASH", "UNREAD"}
+    assert fold(records)[0].told == frozenset({"TRASH", "UNREAD"})
 
 
 @given(

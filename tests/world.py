@@ -6,6 +6,7 @@ comparison shares nothing with the engine.
 
 import base64
 import json
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -75,6 +76,7 @@ class World:
         self.rng = Random(seed)
         self.clock = VirtualClock()
         self.sqlite = SqliteStore(":memory:")
+        weakref.finalize(self, self.sqlite.close)
         self.store: Store = store or self.sqlite
         self.ada = GmailMailbox(ADA, clock=self.clock, rng=Random(seed))
         self.accounts = InProcessAccounts(self.clock, {ADA: self.ada}, units_per_minute)

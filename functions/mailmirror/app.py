@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import socket
+import sqlite3
 import sys
 import time
 import traceback
@@ -18,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from mailmirror import mailboxes
-from mailmirror.config import Settings
+from mailmirror.config import BadSetting, Settings
 from mailmirror.documents import from_document
 from mailmirror.engine import Errand, SyncEngine, Turn
 from mailmirror.errors import InvalidInput, MailmirrorError, Throttled, UnknownMailbox
@@ -208,7 +209,9 @@ class App:
         self.publisher.publish(name, "sync")
         if run is not None:
             messages, threads = run.messages_processed, run.threads_processed
-        return Triggered(mode, "running", run_id, threads, messages)
+        # What an incremental sync leaves running is a run that was under way.
+        under_way = self.mailbox(name).active_run
+        return Triggered(mode, "running", run_id or (under_way.id if under_way else None), threads, messages)
 
     def _run_of(self, mailbox: MailboxId, run_id: str | None) -> Run | None:
         if run_id is None:
@@ -222,8 +225,10 @@ class App:
 
 
 def from_settings(settings: Settings) -> App:
-    """Return the application on the adapters that the settings name. Adapters are imported here, each only when it is
-    used.
+    """Return the application on the adapters that the settings name; each is imported here, and only when it is used.
+
+    Raises:
+        BadSetting: what a setting names cannot be opened.
     """
     from mailmirror.adapters.credentials import for_mailbox
     from mailmirror.adapters.gmail import GmailApiAccounts
@@ -258,12 +263,20 @@ def _store(settings: Settings) -> Store:
     if settings.store.startswith("sqlite:"):
         from mailmirror.adapters.sqlite import SqliteStore
 
-        return SqliteStore(settings.store.removeprefix("sqlite:"))
+        try:
+            return SqliteStore(settings.store.removeprefix("sqlite:"))
+        except sqlite3.OperationalError as error:
+            raise BadSetting(f"MAILMIRROR_STORE={settings.store!r} cannot be opened: {error}.") from error
+    from google.auth.exceptions import DefaultCredentialsError
     from google.cloud import firestore
 
     from mailmirror.adapters.firestore import FirestoreStore
 
-    return FirestoreStore(firestore.Client(project=settings.google_cloud_project, database=settings.firestore_database))
+    try:
+        client = firestore.Client(project=settings.google_cloud_project, database=settings.firestore_database)
+    except DefaultCredentialsError as error:
+        raise BadSetting(f"MAILMIRROR_STORE='firestore' needs Google's credentials: {error}") from error
+    return FirestoreStore(client)
 
 
 def _blobs(settings: Settings) -> Blobs | None:

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from mailmirror import planner, reconcile
 from mailmirror.errors import DocumentExists, HistoryExpired, PageTokenExpired
-from mailmirror.fetch import Fetched, bring_labels, fetch_messages, look_up
+from mailmirror.fetch import Fetched, bring_labels, fetch_messages, look_up, look_up_fetched
 from mailmirror.history import NetChange, fold
 from mailmirror.lease import Hold
 from mailmirror.log import log
@@ -95,6 +95,9 @@ class CatchUp:
             looked_up=threads,
             wary=hold.wary,
         )
+        # A message that Gmail moved and then deleted is mirrored where history does not say.
+        lost = [change.message_id for change in changes if change.deleted and sheet.entry(change.message_id) is None]
+        look_up(hold, sheet, set(), lost)
         run = hold.mailbox.active_run
         decided = {c.message_id: planner.decide(c, sheet.entry(c.message_id), sheet.policy, run) for c in changes}
         fetches, most = 1, 1
@@ -118,13 +121,14 @@ class CatchUp:
             if change.message_id not in parked
             and (edit := brought.get(change.message_id) or _edit(change, decided[change.message_id])) is not None
         ]
-        look_up(hold, sheet, fetched.messages)
+        look_up_fetched(hold, sheet, fetched)
         bring_labels(hold, _labels(edits))
         parts = sheet.slices(edits)
+        fetched.park_outdated(hold, sheet)
         for part in parts[:-1]:
             hold.commit(hold.mailbox, part)
         rest = parts[-1] if parts else None
-        settled = [c.message_id for c in group.changes if c.deleted or c.message_id in brought]
+        settled = [c.message_id for c in group.changes if c.deleted] + fetched.settled()
         unpark = [message_id for message_id in settled if message_id in hold.parked]
         if head is not None:
             self._finish(_at(hold.mailbox, head), rest, park=fetched.parked, unpark=unpark)
@@ -154,7 +158,7 @@ class CatchUp:
     ) -> None:
         """Commit the end of a complete pass."""
         if self.noticed_at is not None:
-            lag = (self.hold.clock.now() - self.noticed_at).total_seconds()
+            lag = max(0.0, (self.hold.clock.now() - self.noticed_at).total_seconds())
             mailbox = replace(mailbox, last_notification_at=self.noticed_at, lag=lag)
         if mailbox.unreached is not None and mailbox.cursor >= mailbox.unreached.history_id:
             mailbox = replace(mailbox, unreached=None)

@@ -4,14 +4,14 @@ Knows: that a message that was asked for is brought, gone or parked, and never f
 is wanted.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from mailmirror import bodies, labels
 from mailmirror.errors import HistoryExpired, PageTokenExpired
 from mailmirror.lease import Hold
 from mailmirror.log import log
-from mailmirror.mirror import Edit, Sheet
+from mailmirror.mirror import OUTDATED, Edit, Sheet
 from mailmirror.model import Gone, HistoryId, LabelId, Message, MessageId, Origin, Parked, ThreadId
 from mailmirror.slice import MIRROR_WRITES
 
@@ -48,6 +48,17 @@ class Fetched:
         self.gone |= other.gone
         self.parked += other.parked
         self.edits += other.edits
+
+    def park_outdated(self, hold: Hold, sheet: Sheet) -> None:
+        """Park the messages of which Gmail gave a copy older than the mirror's, so that they are fetched again."""
+        while sheet.outdated:
+            message_id = sheet.outdated.pop()
+            self.park(hold, message_id, sheet.found(message_id)[-1][0], OUTDATED)
+
+    def settled(self) -> list[MessageId]:
+        """Return the messages that need not be tried again."""
+        waiting = {item.id for item in self.parked}
+        return [message.id for message in self.messages if message.id not in waiting] + list(self.gone)
 
     def doubt(self, hold: Hold, message_id: MessageId) -> None:
         """Park a message instead of counting it as gone: it may only be late."""
@@ -108,20 +119,30 @@ def deleted_since(hold: Hold, start: HistoryId) -> set[MessageId]:
             return deleted
 
 
-def look_up(hold: Hold, sheet: Sheet, messages: Sequence[Message]) -> None:
+def look_up(hold: Hold, sheet: Sheet, threads: Set[ThreadId], messages: Iterable[MessageId] = ()) -> None:
+    """Bring threads onto the sheet: those named, and those in which messages are mirrored now.
+
+    Args:
+        hold: the lease.
+        sheet: where to.
+        threads: threads by id; those that were looked up before are not read again.
+        messages: messages that may be mirrored in another thread than Gmail names; one read each.
+    """
+    address = hold.mailbox.email_address
+    documents = hold.store.documents(address, [("messages", message_id) for message_id in messages])
+    wanted = {*threads, *(document["threadId"] for document in documents.values())} - sheet.looked_up
+    if wanted:
+        sheet.add(hold.store.threads(address, wanted), wanted)
+
+
+def look_up_fetched(hold: Hold, sheet: Sheet, fetched: Fetched) -> None:
     """Bring every thread onto the sheet that a fetched message belongs to.
 
     A message that Gmail moved from another thread is found out by the refusal to create it twice; a worker that was
     refused once looks up where its messages are mirrored now.
     """
-    address = hold.mailbox.email_address
-    threads = {message.thread_id for message in messages}
-    if hold.wary:
-        stored = hold.store.documents(address, [("messages", message.id) for message in messages])
-        threads |= {document["threadId"] for document in stored.values()}
-    threads -= sheet.looked_up
-    if threads:
-        sheet.add(hold.store.threads(address, threads), threads)
+    ids = [message.id for message in fetched.messages] if hold.wary else []
+    look_up(hold, sheet, {message.thread_id for message in fetched.messages}, ids)
 
 
 def bring_labels(hold: Hold, used: Iterable[LabelId] | None = None) -> None:

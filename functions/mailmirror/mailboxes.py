@@ -19,7 +19,8 @@ WATCH_RENEWAL = timedelta(days=6, hours=12)
 # How often a mailbox whose access was revoked is tried again.
 REAUTH_RETRY = timedelta(hours=1)
 
-_ADDRESS = re.compile(r"[^\s/@]+@[^\s/@]+")
+# What can be the id of a Firestore document: no slash, no lone surrogate, not between two double underscores.
+_ADDRESS = re.compile(r"(?!__.*__$)[^\s/@\ud800-\udfff]+@[^\s/@\ud800-\udfff]+")
 
 
 def mailbox_id(address: object) -> MailboxId:

@@ -73,6 +73,9 @@ def fetch_items(
                 whole[item.way == "minimal"].append(item)
     for minimal, items in whole.items():
         singles |= _fetch_threads(hold, items, known, result, minimal=minimal)
+    # A message of a thread that is gone may have moved to another one that was fetched as well.
+    for message in result.messages:
+        result.gone.pop(message.id, None)
     result.add(fetch_messages(hold, singles, origin=origin))
     doubt(hold, run, result)
     failed = {item.thread_id for item in result.parked}

@@ -156,14 +156,14 @@ class Sheet:
         """Apply edits and return what has to be written, cut to what one commit may hold; nothing when nothing changes.
 
         Args:
-            edits: in the order in which they happened.
+            edits: in the order in which they happened. Copies older than the mirror's are noted in `outdated`.
         """
         parts: list[Slice] = []
         for edit in edits:
             self._apply(edit)
-            # An edit adds one message document and two threads at most, so a slice closes before the next could
-            # overflow it.
-            if len(self.writes) + len(self.dirty) > self.max_writes - 3 or self.weight > self.max_bytes - MAX_DOCUMENT:
+            # A slice closes before the next edit could overflow it: that may write a message that two threads list.
+            full = len(self.writes) + len(self.dirty) > self.max_writes - 4
+            if full or self.weight > self.max_bytes - MAX_DOCUMENT:
                 parts.append(self._close())
         rest = self._close()
         return [*parts, rest] if rest.writes else parts
@@ -195,6 +195,9 @@ class Sheet:
         labels = replay(message.label_ids, edit.steps, after=message.history_id)
         history_id = max([message.history_id, *(step.record_id for step in edit.steps)])
         places = tuple(self.places.get(message.id, ()))
+        if any(message.history_id < entry.history_id for _, entry in self.found(message.id)):
+            self.outdated.append(message.id)
+            return
         if not self.policy.wants(labels):
             for place in places:
                 self._remove(message.id, place, history_id)
@@ -204,18 +207,15 @@ class Sheet:
                 # Gmail moved the message to another thread: the old one loses it in the commit that gives it to the new
                 # one.
                 self._drop_entry(message.id, place, history_id)
-                self.changes.append(Change("messageDeleted", message.id, place))
+                self._note(Change("messageDeleted", message.id, place))
         entry = self.entries.get(message.thread_id, {}).get(message.id)
         if entry is not None and places == (message.thread_id,):
-            if message.history_id < entry.history_id:
-                self.outdated.append(message.id)
-                return
             if not edit.rewrite:
                 self._relabel(message.id, message.thread_id, entry, labels, history_id)
                 return
             self._note_labels(message.id, message.thread_id, entry.label_ids, labels)
         else:
-            self.changes.append(Change("messageAdded", message.id, message.thread_id, tuple(sorted(labels))))
+            self._note(Change("messageAdded", message.id, message.thread_id, tuple(sorted(labels))))
         if entry is None:
             self.messages += 1
             self.places.setdefault(message.id, []).append(message.thread_id)
@@ -260,7 +260,7 @@ class Sheet:
         if self.entries[thread_id][message_id].stored == "storage":
             self.blobs.append(message_id)
         self._drop_entry(message_id, thread_id, history_id)
-        self.changes.append(Change("messageDeleted", message_id, thread_id))
+        self._note(Change("messageDeleted", message_id, thread_id))
         self._write(Write("delete", ("messages", message_id)))
 
     def _drop_entry(self, message_id: MessageId, thread_id: ThreadId, history_id: HistoryId) -> None:
@@ -274,13 +274,17 @@ class Sheet:
     ) -> None:
         if before != after:
             added, removed = tuple(sorted(after - before)), tuple(sorted(before - after))
-            self.changes.append(Change("labelsChanged", message_id, thread_id, added, removed))
+            self._note(Change("labelsChanged", message_id, thread_id, added, removed))
+
+    def _note(self, change: Change) -> None:
+        self.changes.append(change)
+        self.weight += 200 + sum(20 + len(label) for label in (*change.labels_added, *change.labels_removed))
 
     def _touch(self, thread_id: ThreadId, history_id: HistoryId) -> None:
         self.history_ids[thread_id] = max(self.history_ids.get(thread_id, 0), history_id)
         if thread_id not in self.dirty:
             self.dirty[thread_id] = None
-            self.weight += 2_000 + sum(map(_entry_weight, self.entries[thread_id].values()))
+            self.weight += 6_000 + sum(map(_entry_weight, self.entries[thread_id].values()))
 
     def _write(self, write: Write) -> None:
         self.writes.append(write)
@@ -337,7 +341,7 @@ def thread_document(thread: Thread) -> dict[str, Any]:
 
 def _entry_weight(entry: Entry) -> int:
     """Return the bytes an entry adds to its thread document at the most, a character being up to four."""
-    return 600 + 40 * len(entry.label_ids) + 4 * (len(entry.from_) + len(entry.subject) + len(entry.snippet))
+    return 600 + 80 * len(entry.label_ids) + 4 * (2 * len(entry.from_) + len(entry.subject) + len(entry.snippet))
 
 
 def _distinct(items: Iterable[str]) -> dict[str, None]:

@@ -18,10 +18,10 @@ from dataclasses import replace
 from mailmirror import listing, mending, planner
 from mailmirror.documents import to_document
 from mailmirror.errors import DocumentExists
-from mailmirror.fetch import bring_labels, fetch_messages, look_up
+from mailmirror.fetch import bring_labels, fetch_messages, look_up_fetched
 from mailmirror.lease import Hold
 from mailmirror.log import log
-from mailmirror.mirror import OUTDATED, Bring, Edit, Remove, Sheet
+from mailmirror.mirror import Bring, Edit, Remove, Sheet
 from mailmirror.model import (
     Coverage,
     Mailbox,
@@ -244,7 +244,7 @@ class Reconcile:
         after = replace(run, offset=done) if done < len(items) else replace(run, at=run.at - 1, offset=0)
         fetched = mending.fetch_items(self.hold, run, chosen, known, self.origin)
         sheet = self._sheet(known, chosen)
-        look_up(self.hold, sheet, fetched.messages)
+        look_up_fetched(self.hold, sheet, fetched)
         bring_labels(self.hold, {label for message in fetched.messages for label in message.label_ids})
         handled = sum(len(item.get) + len(item.look) for item in chosen)
         # A message touched since the signpost may only have been ahead of live sync; an older one was missing.
@@ -252,8 +252,7 @@ class Reconcile:
         edits = [*(Bring(message, rewrite=run.mode == "full") for message in fetched.messages), *fetched.edits]
         edits += [Remove(message_id) for message_id in fetched.gone if sheet.entry(message_id) is not None]
         parts = sheet.slices(edits)
-        for message_id in sheet.outdated:
-            fetched.park(self.hold, message_id, sheet.found(message_id)[-1][0], OUTDATED)
+        fetched.park_outdated(self.hold, sheet)
         for part in parts[:-1]:
             self._commit(self.run, part)
         after = replace(
@@ -267,8 +266,7 @@ class Reconcile:
             units=self.run.units,
             rejected=self.run.rejected,
         )
-        settled = [message.id for message in fetched.messages if message.id not in sheet.outdated]
-        self._commit(after, parts[-1] if parts else None, park=fetched.parked, unpark=[*settled, *fetched.gone])
+        self._commit(after, parts[-1] if parts else None, park=fetched.parked, unpark=fetched.settled())
 
     def _sheet(self, known: Mapping[ThreadId, Thread], items: Sequence[Item]) -> Sheet:
         return Sheet(

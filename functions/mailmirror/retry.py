@@ -8,10 +8,10 @@ made it fail. Law 6.
 from collections.abc import Sequence
 
 from mailmirror.errors import DocumentExists
-from mailmirror.fetch import Fetched, bring_labels, fetch_messages, look_up
+from mailmirror.fetch import Fetched, bring_labels, fetch_messages, look_up_fetched
 from mailmirror.lease import Hold
 from mailmirror.log import log
-from mailmirror.mirror import OUTDATED, Bring, Edit, Remove, Sheet
+from mailmirror.mirror import Bring, Edit, Remove, Sheet
 from mailmirror.model import Origin, Parked
 from mailmirror.parked import DEADLY, GONE_AFTER, RETRIES
 
@@ -67,17 +67,14 @@ def _commit(hold: Hold, items: Sequence[Parked], fetched: Fetched) -> None:
         looked_up=threads,
         wary=hold.wary,
     )
-    look_up(hold, sheet, fetched.messages)
+    look_up_fetched(hold, sheet, fetched)
     bring_labels(hold, {label for message in fetched.messages for label in message.label_ids})
     edits: list[Edit] = [Bring(message, rewrite=True) for message in fetched.messages]
     parts = sheet.slices([*edits, *map(Remove, fetched.gone)])
-    for message_id in sheet.outdated:
-        fetched.park(hold, message_id, sheet.found(message_id)[-1][0], OUTDATED)
-    settled = [message.id for message in fetched.messages if message.id not in sheet.outdated]
-    settled += fetched.gone
+    fetched.park_outdated(hold, sheet)
     for message_id in fetched.gone:
         log("parked_message_gone", address, message=message_id)
     for part in parts[:-1]:
         hold.commit(hold.mailbox, part, origin=fetched.origin)
     rest = parts[-1] if parts else None
-    hold.commit(hold.mailbox, rest, origin=fetched.origin, park=fetched.parked, unpark=settled)
+    hold.commit(hold.mailbox, rest, origin=fetched.origin, park=fetched.parked, unpark=fetched.settled())

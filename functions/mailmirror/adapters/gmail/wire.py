@@ -47,9 +47,13 @@ def parse_profile(answer: Json) -> Profile:
 
 
 def parse_history_page(answer: Json) -> HistoryPage:
-    """users.history.list. `history` is absent when there is nothing to tell, even on a page before the last."""
+    """users.history.list, the records in the order of their ids.
+
+    `history` is absent when there is nothing to tell, even on a page before the last.
+    """
+    records = [_parse_record(record) for record in answer.get("history", ())]
     return HistoryPage(
-        records=tuple(_parse_record(record) for record in answer.get("history", ())),
+        records=tuple(sorted(records, key=lambda record: record.id)),
         history_id=_history_id(answer["historyId"]),
         next_page_token=answer.get("nextPageToken"),
     )

@@ -1,0 +1,685 @@
+"""HTTP: what administrators, Pub/Sub and Cloud Scheduler are answered, route by route and failure by failure."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask import Request, Response
+from mailmirror import api
+from mailmirror.errors import (
+    AccessRevoked,
+    GmailRejected,
+    GmailUnavailable,
+    MailmirrorError,
+    StoreUnavailable,
+    Throttled,
+)
+from mailmirror.model import Mailbox, MailboxId, Policy, Watch
+from mailmirror.ports import Task
+from werkzeug.test import EnvironBuilder
+
+from tests.world import ADA, World, mail, push
+
+MESSAGES = 6
+SYNC = f"/mailboxes/{ADA}/sync"
+ONE = f"/mailboxes/{ADA}"
+# What a person is told when something unexpected happened must not hold it.
+MARKER = "xyzzy"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer as its caller sees it."""
+
+    status: int
+    body: dict[str, Any]
+    headers: Mapping[str, str]
+
+
+def ask(
+    handle: Callable[[Request], Response], method: str, path: str = "/", body: bytes = b"", **query: object
+) -> Answer:
+    """Let a handler answer a request."""
+    texts = {name: str(value) for name, value in query.items()}
+    builder = EnvironBuilder(path=path, method=method, data=body, query_string=texts)
+    response = handle(Request(builder.get_environ()))
+    text = response.get_data(as_text=True)
+    if text:
+        assert response.content_type == "application/json"
+    return Answer(response.status_code, json.loads(text or "{}"), dict(response.headers))
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """A connected mailbox, up to date."""
+    world = World()
+    for number in range(MESSAGES):
+        world.ada.deliver(mail(f"Old {number}"))
+    world.connect()
+    world.accounts.calls.clear()
+    yield world
+    world.sqlite.close()
+
+
+def trigger(world: World, path: str = SYNC, method: str = "POST", **query: object) -> Answer:
+    """Call trigger_sync."""
+    return ask(lambda request: api.trigger_sync(world.app, request), method, path, b"", **query)
+
+
+def manage(world: World, method: str, path: str, body: bytes = b"", **query: object) -> Answer:
+    """Call manage_mailboxes."""
+    return ask(lambda request: api.manage_mailboxes(world.app, request), method, path, body, **query)
+
+
+def pushed(world: World, body: bytes, method: str = "POST") -> Answer:
+    """Call sync_history."""
+    return ask(lambda request: api.pushed(world.app, world.app.sync_history, request), method, "/", body)
+
+
+def stored(world: World) -> list[tuple[str, str, str, int]]:
+    """Everything in the store."""
+    return list(world.sqlite._connection.execute("SELECT collection, id, data, version FROM documents"))
+
+
+def fail_with(world: World, error: Exception) -> None:
+    """Let every call of Gmail fail."""
+
+    def fail(method: str, subject: str) -> None:
+        raise error
+
+    world.accounts.before = fail
+
+
+def check_error(answer: Answer, code: int, status: str) -> str:
+    """Check that an answer is Google's error model and nothing else, and return its message: a sentence or more."""
+    assert answer.status == code
+    assert answer.body.keys() == {"error"}
+    error = answer.body["error"]
+    assert error.keys() == {"code", "status", "message"}
+    assert (error["code"], error["status"]) == (code, status)
+    message = error["message"]
+    assert isinstance(message, str)
+    assert message.endswith(".")
+    assert "Traceback" not in message
+    return message
+
+
+# trigger_sync
+
+
+def test_an_incremental_sync(world: World) -> None:
+    """Without parameters the mailbox is caught up, and 200 says how much that was."""
+    world.ada.deliver(mail("New"))
+    answer = trigger(world)
+    assert answer.status == 200
+    assert answer.body == {
+        "ok": True,
+        "mode": "incremental",
+        "status": "done",
+        "runId": None,
+        "threadsProcessed": 1,
+        "messagesProcessed": 1,
+    }
+    assert world.differences() == []
+    assert world.outbox.work == []
+
+
+@pytest.mark.parametrize("mode", ["incremental", "full", "audit"])
+def test_a_mode(world: World, mode: str) -> None:
+    """Every mode ends with the mirror equal to the mailbox; a run is named by its id."""
+    world.ada.deliver(mail("New"))
+    answer = trigger(world, mode=mode)
+    assert (answer.status, answer.body["ok"], answer.body["mode"], answer.body["status"]) == (200, True, mode, "done")
+    assert world.differences() == []
+    assert world.outbox.work == []
+    run = world.state().run
+    assert run is not None
+    assert answer.body["runId"] == (None if mode == "incremental" else run.id)
+
+
+def test_a_full_sync_fetches_everything_again(world: World) -> None:
+    """`full` processes each message and each thread, and tells how many."""
+    answer = trigger(world, mode="full")
+    assert (answer.body["threadsProcessed"], answer.body["messagesProcessed"]) == (MESSAGES, MESSAGES)
+    assert world.accounts.made("users.messages.get") + world.accounts.made("users.threads.get") == MESSAGES
+
+
+def test_an_audit_of_a_mirror_that_is_right_fetches_nothing(world: World) -> None:
+    """`audit` compares and proves; it costs listings, not messages."""
+    answer = trigger(world, mode="audit")
+    assert answer.body["messagesProcessed"] == 0
+    assert world.accounts.made("users.messages.get") + world.accounts.made("users.threads.get") == 0
+    coverage = world.state().coverage
+    assert coverage is not None
+    assert (coverage.listed, coverage.mirrored, coverage.missing, coverage.extra) == (MESSAGES, MESSAGES, 0, 0)
+
+
+@pytest.mark.parametrize("mode", ["full", "audit"])
+def test_a_run_that_nobody_waits_for(world: World, mode: str) -> None:
+    """202 at once, with the run's id and its continuation published; the run ends by itself."""
+    answer = trigger(world, mode=mode, wait=0)
+    assert (answer.status, answer.body["status"]) == (202, "running")
+    assert answer.body["ok"] is True
+    assert world.outbox.work == [(ADA, "sync")]
+    world.work()
+    run = world.state().run
+    assert run is not None
+    assert (run.id, run.mode, run.active) == (answer.body["runId"], mode, False)
+    assert world.differences() == []
+
+
+def test_a_run_that_takes_longer_than_the_wait(world: World) -> None:
+    """202 when the time is up, with what is done so far; the continuation does the rest of the same run."""
+    world.accounts.before = lambda method, subject: world.clock.advance(2)
+    began = world.clock.now()
+    answer = trigger(world, mode="full", wait=15)
+    assert (answer.status, answer.body["status"]) == (202, "running")
+    assert world.clock.now() - began < timedelta(seconds=60)
+    assert world.outbox.work == [(ADA, "sync")]
+    world.accounts.before = None
+    world.work()
+    run = world.state().run
+    assert run is not None
+    assert (run.id, run.active, run.messages_processed) == (answer.body["runId"], False, MESSAGES)
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["asked for", "begun"])
+@pytest.mark.parametrize("mode", ["full", "audit"])
+def test_joining_a_run(world: World, mode: str, begun: bool) -> None:
+    """Who asks for a run while one of the same mode is asked for or under way gets that one's id, and its end."""
+    first = trigger(world, mode=mode, wait=0)
+    if begun:
+        # The time is up when the request has become a run.
+        world.accounts.before = lambda method, subject: world.clock.advance(20)
+        trigger(world, mode=mode, wait=30)
+        world.accounts.before = None
+        run = world.state().active_run
+        assert run is not None
+        assert run.id == first.body["runId"]
+    second = trigger(world, mode=mode)
+    assert (second.status, second.body["runId"]) == (200, first.body["runId"])
+    assert world.runs > 1
+    assert set(world.documents("runs")) == {"first-0", first.body["runId"]}
+
+
+def test_another_worker_has_the_mailbox(world: World) -> None:
+    """Who finds the lease taken waits as long as he said, then leaves the work to the continuation."""
+    now = world.clock.now()
+    world.store.acquire(world.state(), owner="other", now=now, expires_at=now + timedelta(seconds=100))
+    answer = trigger(world, wait=7)
+    assert (answer.status, answer.body["status"]) == (202, "running")
+    assert timedelta(seconds=7) <= world.clock.now() - now < timedelta(seconds=9)
+    assert world.outbox.work == [(ADA, "sync")]
+
+
+def test_the_wait_by_default(world: World) -> None:
+    """Without `wait` the answer comes within fifty seconds or so."""
+    now = world.clock.now()
+    world.store.acquire(world.state(), owner="other", now=now, expires_at=now + timedelta(seconds=100))
+    assert trigger(world).status == 202
+    assert timedelta(seconds=50) <= world.clock.now() - now < timedelta(seconds=52)
+
+
+def test_an_incremental_sync_of_a_mailbox_that_is_being_filled() -> None:
+    """During the first sync 202 tells that the mailbox is not complete yet; the first sync goes on."""
+    world = World()
+    world.ada.deliver(mail("Old"))
+    world.app.connect(ADA, None)
+    answer = trigger(world)
+    assert (answer.status, answer.body["status"]) == (202, "running")
+    world.work()
+    assert world.differences() == []
+    world.sqlite.close()
+
+
+@pytest.mark.parametrize("mode", ["incremental", "full", "audit"])
+@pytest.mark.parametrize("address", ["nobody@example.com", "NOBODY@example.com", "ada@example.org"])
+def test_a_sync_of_an_unknown_mailbox(world: World, address: str, mode: str) -> None:
+    """404 says how to connect it, and nothing is written."""
+    before = stored(world)
+    message = check_error(trigger(world, f"/mailboxes/{address}/sync", mode=mode), 404, "NOT_FOUND")
+    assert address.lower() in message
+    assert "PUT /mailboxes" in message
+    assert stored(world) == before
+    assert world.outbox.work == []
+
+
+@pytest.mark.parametrize("failure", [AccessRevoked, GmailRejected])
+def test_a_sync_without_access(world: World, failure: type[MailmirrorError]) -> None:
+    """409 says what happened and what to do; once access is back the next call does it, at any time."""
+    world.ada.deliver(mail("New"))
+    fail_with(world, failure("The grant is gone."))
+    for _ in range(2):
+        message = check_error(trigger(world), 409, "FAILED_PRECONDITION")
+        assert message == f"The grant is gone. {failure.action}"
+        assert world.state().phase == "reauth_required"
+    world.accounts.before = None
+    assert trigger(world).status == 200
+    assert world.state().phase == "live"
+    assert world.differences() == []
+
+
+@pytest.mark.parametrize("mode", ["incremental", "full", "audit"])
+def test_a_throttled_sync(world: World, mode: str) -> None:
+    """429 when quota is refused, and again without asking Gmail until the time that Gmail named."""
+    until = world.clock.now() + timedelta(minutes=30)
+    fail_with(world, Throttled("Quota exceeded.", until))
+    check_error(trigger(world, mode=mode), 429, "RESOURCE_EXHAUSTED")
+    assert world.state().throttled_until == until
+    world.accounts.before = None
+    world.accounts.calls.clear()
+    check_error(trigger(world, mode=mode), 429, "RESOURCE_EXHAUSTED")
+    assert world.accounts.calls == []
+    world.clock.advance(30 * 60 + 1)
+    assert trigger(world, mode=mode).status == 200
+    assert world.state().phase == "live"
+
+
+def test_a_sync_while_gmail_is_down(world: World) -> None:
+    """503 when Gmail does not answer; the mailbox says so too."""
+    fail_with(world, GmailUnavailable("Gmail answered 502."))
+    message = check_error(trigger(world), 503, "UNAVAILABLE")
+    assert message.startswith("Gmail answered 502. ")
+    problem = world.state().problem
+    assert problem is not None
+    assert problem.code == "GmailUnavailable"
+
+
+@pytest.mark.parametrize("mode", ["", "FULL", "first", "repair", "everything", "full ", "\x00", "full,audit"], ids=repr)
+def test_a_mode_nobody_knows(world: World, mode: str) -> None:
+    """400 names the modes there are."""
+    before = stored(world)
+    message = check_error(trigger(world, mode=mode), 400, "INVALID_ARGUMENT")
+    assert "incremental, full, audit" in message
+    assert stored(world) == before
+
+
+@pytest.mark.parametrize("wait", ["", "-1", "300.1", "1e9", "nan", "inf", "-inf", "soon", "0x10", "5s", "9" * 400])
+def test_a_wait_that_cannot_be(world: World, wait: str) -> None:
+    """400 names the times there may be."""
+    before = stored(world)
+    message = check_error(trigger(world, wait=wait), 400, "INVALID_ARGUMENT")
+    assert "from 0 to 300" in message
+    assert stored(world) == before
+
+
+@pytest.mark.parametrize("wait", ["0", "0.5", "300", "1e1"])
+def test_a_wait_that_can_be(world: World, wait: str) -> None:
+    """Seconds, whole or not, up to five minutes."""
+    assert trigger(world, wait=wait).status == 200
+
+
+@pytest.mark.parametrize(
+    "name", ["ada", "@", "ada@", "ada @example.com", "a" * 400 + "@example.com", "%00", "ada%0a@x"]
+)
+def test_what_is_no_address(world: World, name: str) -> None:
+    """400 for what can be no mailbox, on each route that has one."""
+    before = stored(world)
+    for answer in (
+        trigger(world, f"/mailboxes/{name}/sync"),
+        manage(world, "GET", f"/mailboxes/{name}"),
+        manage(world, "PUT", f"/mailboxes/{name}"),
+    ):
+        check_error(answer, 400, "INVALID_ARGUMENT")
+    assert stored(world) == before
+    assert world.outbox.work == []
+
+
+@pytest.mark.parametrize("path", [f"/mailboxes/{ADA.upper()}/sync", "/mailboxes/ada%40example.com/sync", SYNC + "/"])
+def test_another_way_to_write_the_address(world: World, path: str) -> None:
+    """Case, escapes and a slash at the end make no other mailbox."""
+    assert trigger(world, path).status == 200
+
+
+# manage_mailboxes
+
+
+@pytest.fixture
+def fresh() -> Iterator[World]:
+    """A mailbox in Gmail that is not connected."""
+    world = World()
+    world.ada.deliver(mail("Old"))
+    world.ada.save_draft(mail("Draft"))
+    yield world
+    world.sqlite.close()
+
+
+@pytest.mark.parametrize("body", [b"", b" \n", b"{}", b'{"policy": null}', b'{"policy": {}}'])
+def test_connecting(fresh: World, body: bytes) -> None:
+    """PUT creates the mailbox with the default policy, and its first sync comes by itself."""
+    answer = manage(fresh, "PUT", ONE, body)
+    assert answer.status == 201
+    assert (answer.body["emailAddress"], answer.body["phase"]) == (ADA, "connecting")
+    assert answer.body["policy"] == {"includeSpamTrash": True, "drafts": False}
+    assert fresh.outbox.work == [(ADA, "renew")]
+    fresh.work()
+    assert fresh.state().phase == "live"
+    assert fresh.differences() == []
+
+
+def test_connecting_with_a_policy(fresh: World) -> None:
+    """The policy in the body decides what the first sync mirrors."""
+    answer = manage(fresh, "PUT", ONE, b'{"policy": {"drafts": true}}')
+    assert answer.status == 201
+    assert answer.body["policy"] == {"includeSpamTrash": True, "drafts": True}
+    fresh.work()
+    assert fresh.differences(lambda labels: True) == []
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"policy": null}', b'{"policy": {"drafts": false}}'])
+def test_connecting_again(world: World, body: bytes) -> None:
+    """PUT of a connected mailbox changes nothing and says 200: it may be repeated."""
+    before = stored(world)
+    answer = manage(world, "PUT", f"/mailboxes/{ADA.upper()}", body)
+    assert answer.status == 200
+    assert answer.body == manage(world, "GET", ONE).body
+    assert stored(world) == before
+    assert world.outbox.work == []
+
+
+@pytest.mark.parametrize("body", [b"", b'{"policy": null}'])
+def test_connecting_again_keeps_the_policy(fresh: World, body: bytes) -> None:
+    """A body without a policy leaves the one there is."""
+    manage(fresh, "PUT", ONE, b'{"policy": {"includeSpamTrash": false, "drafts": true}}')
+    answer = manage(fresh, "PUT", ONE, body)
+    assert answer.body["policy"] == {"includeSpamTrash": False, "drafts": True}
+    assert fresh.state().policy == Policy(include_spam_trash=False, drafts=True)
+
+
+def test_another_policy(fresh: World) -> None:
+    """Another policy is stored at once, and an audit makes the mirror follow it, both ways."""
+    fresh.ada.trash(fresh.ada.deliver(mail("Trash")))
+    fresh.connect()
+    answer = manage(fresh, "PUT", ONE, b'{"policy": {"includeSpamTrash": false, "drafts": true}}')
+    assert answer.status == 200
+    assert answer.body["policy"] == {"includeSpamTrash": False, "drafts": True}
+    assert fresh.outbox.work == [(ADA, "sync")]
+    fresh.work()
+    assert fresh.differences(lambda labels: "TRASH" not in labels) == []
+    assert len(fresh.documents("messages")) == 2
+    assert manage(fresh, "PUT", ONE, b'{"policy": {}}').status == 200
+    fresh.work()
+    assert fresh.differences() == []
+    assert len(fresh.documents("messages")) == 2
+
+
+BAD_BODIES = {
+    "no JSON": b"drafts",
+    "half": b'{"policy": {"drafts": true}',
+    "not UTF-8": b'{"policy": {"drafts\xff": true}}',
+    "a list": b"[]",
+    "null": b"null",
+    "a policy outside": b'{"drafts": true}',
+    "something beside the policy": b'{"policy": {"drafts": true}, "phase": "live"}',
+    "a policy in words": b'{"policy": "drafts"}',
+    "a list as policy": b'{"policy": ["drafts"]}',
+    "false as policy": b'{"policy": false}',
+    "an unknown wish": b'{"policy": {"attachments": true}}',
+    "a field name of ours": b'{"policy": {"include_spam_trash": true}}',
+    "a string": b'{"policy": {"drafts": "true"}}',
+    "a number": b'{"policy": {"drafts": 1}}',
+    "null as wish": b'{"policy": {"drafts": null}}',
+    "a surrogate": b'{"policy": {"\\ud800": true}}',
+    "a huge number": b'{"policy": ' + b"9" * 5_000 + b"}",
+    "a nesting bomb": b'{"policy":' * 100_000,
+}
+
+
+@pytest.mark.parametrize("body", BAD_BODIES.values(), ids=BAD_BODIES)
+def test_a_policy_that_cannot_be(world: World, fresh: World, body: bytes) -> None:
+    """400 says what a policy looks like; neither a new nor a connected mailbox is touched, and Gmail is not asked."""
+    for each in (world, fresh):
+        before = stored(each)
+        check_error(manage(each, "PUT", ONE, body), 400, "INVALID_ARGUMENT")
+        assert stored(each) == before
+        assert each.accounts.calls == []
+        assert each.outbox.work == []
+
+
+def test_an_alias(fresh: World) -> None:
+    """An alias is refused: the mailbox would be mirrored twice, and its notifications name the primary address."""
+    fresh.accounts.mailboxes["lovelace@example.com"] = fresh.ada
+    message = check_error(manage(fresh, "PUT", "/mailboxes/lovelace@example.com"), 400, "INVALID_ARGUMENT")
+    assert "primary address" in message
+    assert stored(fresh) == []
+    assert fresh.outbox.work == []
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "status"),
+    [
+        (AccessRevoked("Delegation is not set up."), 409, "FAILED_PRECONDITION"),
+        (GmailRejected("The Gmail API is not enabled."), 409, "FAILED_PRECONDITION"),
+        (Throttled("Quota exceeded."), 429, "RESOURCE_EXHAUSTED"),
+        (GmailUnavailable("Gmail answered 502."), 503, "UNAVAILABLE"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_connecting_what_cannot_be_read(fresh: World, failure: MailmirrorError, code: int, status: str) -> None:
+    """A mailbox that Gmail does not show is not connected: the caller hears why, and nothing is written."""
+    fail_with(fresh, failure)
+    message = check_error(manage(fresh, "PUT", ONE), code, status)
+    assert message == f"{failure} {failure.action}"
+    assert stored(fresh) == []
+    assert fresh.outbox.work == []
+
+
+class Deaf:
+    """A Pub/Sub that takes nothing."""
+
+    def publish(self, mailbox: MailboxId, task: Task) -> None:
+        """Refuse."""
+        raise StoreUnavailable("Pub/Sub did not accept a message.")
+
+
+def test_connecting_while_pubsub_is_down(fresh: World) -> None:
+    """503; the mailbox exists all the same, and the sweep does what the message would have done."""
+    publisher, fresh.app.publisher = fresh.app.publisher, Deaf()
+    check_error(manage(fresh, "PUT", ONE), 503, "UNAVAILABLE")
+    fresh.app.publisher = publisher
+    assert manage(fresh, "PUT", ONE).status == 200
+    fresh.app.sweep_mailboxes()
+    fresh.work()
+    assert fresh.differences() == []
+    assert fresh.state().watch.expires_at > fresh.clock.now()
+
+
+def test_showing_a_mailbox(world: World) -> None:
+    """GET shows the documented fields of the mailbox document, times in words, and nothing of its bookkeeping."""
+    answer = manage(world, "GET", ONE)
+    assert answer.status == 200
+    shown = answer.body
+    documented = (
+        "emailAddress phase cursor hint deltaSeq policy watch run coverage counts lag lastNotificationAt lastSyncAt "
+        "throttledUntil takeovers suspect quota problem nextDueAt createdAt"
+    )
+    assert set(documented.split()) <= shown.keys()
+    assert shown["watch"].keys() >= {"expiresAt", "historyId", "renewedAt", "error"}
+    assert shown["run"].keys() >= {"id", "mode", "reason", "stage", "done", "total", "etaAt"}
+    assert shown["coverage"].keys() >= {"listed", "mirrored", "missing", "extra", "parked", "at"}
+    assert shown["counts"]["messages"] == MESSAGES
+    assert shown["cursor"] == world.head()
+    assert shown["createdAt"] == "2026-11-20T12:00:00+00:00"
+    assert "labels" not in shown
+
+
+def test_showing_a_problem(world: World) -> None:
+    """What keeps a mailbox from being up to date is there in words, with the next step."""
+    fail_with(world, AccessRevoked("The grant is gone."))
+    trigger(world)
+    shown = manage(world, "GET", ONE).body
+    assert shown["phase"] == "reauth_required"
+    assert shown["problem"] == {
+        "code": "AccessRevoked",
+        "message": "The grant is gone.",
+        "action": AccessRevoked.action,
+        "at": world.clock.now().isoformat(),
+    }
+
+
+def test_showing_an_unknown_mailbox(world: World) -> None:
+    """404 says how to connect it."""
+    message = check_error(manage(world, "GET", "/mailboxes/nobody@example.com"), 404, "NOT_FOUND")
+    assert message.startswith("Mailbox nobody@example.com is not connected. Connect it first: PUT /mailboxes/")
+
+
+def add_mailboxes(world: World, count: int) -> list[MailboxId]:
+    """Create mailbox documents and return their ids in order."""
+    now = world.clock.now()
+    names = [f"user{number:03d}@example.com" for number in range(count)]
+    for name in names:
+        world.store.create_mailbox(
+            Mailbox(email_address=name, created_at=now, watch=Watch(expires_at=now), next_due_at=now)
+        )
+    return names
+
+
+@pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
+def test_listing(fresh: World, count: int) -> None:
+    """GET lists every mailbox once, in pages of a hundred; the token leads from one to the next."""
+    names = add_mailboxes(fresh, count)
+    found: list[str] = []
+    token = ""
+    while True:
+        answer = manage(fresh, "GET", "/mailboxes", pageToken=token)
+        assert answer.status == 200
+        page = answer.body["mailboxes"]
+        assert len(page) <= 100
+        found += [mailbox["emailAddress"] for mailbox in page]
+        if "nextPageToken" not in answer.body:
+            break
+        token = answer.body["nextPageToken"]
+    assert found == names
+
+
+def test_a_listing_shows_what_get_shows(world: World) -> None:
+    """A mailbox looks the same in the list and alone."""
+    assert manage(world, "GET", "/mailboxes").body == {"mailboxes": [manage(world, "GET", ONE).body]}
+    assert manage(world, "GET", "/mailboxes/") == manage(world, "GET", "/mailboxes")
+
+
+@pytest.mark.parametrize("token", ["x", "a/b", "../leases/x@y", "\x00", "a b@example.com"], ids=repr)
+def test_a_page_token_that_cannot_be(world: World, token: str) -> None:
+    """A page token that no page gave is refused: as a document id it could lead anywhere."""
+    check_error(manage(world, "GET", "/mailboxes", pageToken=token), 400, "INVALID_ARGUMENT")
+
+
+# What all have in common
+
+
+@pytest.mark.parametrize("path", ["/mailboxes", ONE, "/mailboxes/nobody@example.com", "/mailboxes/ada", "/elsewhere"])
+def test_head(world: World, path: str) -> None:
+    """HEAD has the status that GET has."""
+    assert manage(world, "HEAD", path).status == manage(world, "GET", path).status
+
+
+@pytest.mark.parametrize(
+    ("handle", "method", "path", "allowed"),
+    [
+        *(("pushed", method, "/", "POST") for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW")),
+        *(("scheduled", method, "/", "POST") for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS")),
+        *(("trigger_sync", method, SYNC, "POST") for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH")),
+        *(("manage", method, ONE, "PUT, GET") for method in ("POST", "PATCH", "OPTIONS", "BREW")),
+        *(("manage", method, "/mailboxes", "GET") for method in ("POST", "PUT", "DELETE", "OPTIONS")),
+    ],
+)
+def test_a_method_that_is_not_allowed(world: World, handle: str, method: str, path: str, allowed: str) -> None:
+    """405 names the methods there are, to people and in the Allow header, and nothing is done."""
+    handlers: dict[str, Callable[[Request], Response]] = {
+        "pushed": lambda request: api.pushed(world.app, world.app.sync_history, request),
+        "scheduled": lambda request: api.scheduled(world.app.sweep_mailboxes, request),
+        "trigger_sync": lambda request: api.trigger_sync(world.app, request),
+        "manage": lambda request: api.manage_mailboxes(world.app, request),
+    }
+    world.clock.advance(3_600)
+    before = stored(world)
+    answer = ask(handlers[handle], method, path, push({"emailAddress": ADA, "historyId": world.head()}))
+    message = check_error(answer, 405, "INVALID_ARGUMENT")
+    assert answer.headers["Allow"] == allowed
+    assert all(method in message for method in allowed.split(", "))
+    assert stored(world) == before
+    assert world.outbox.work == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/elsewhere", "/mailboxes/a/b/c", "/mailboxes//sync", SYNC + "/now", "/mailboxes2"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "HEAD", "OPTIONS"])
+def test_a_path_that_is_not_there(world: World, method: str, path: str) -> None:
+    """404 lists the routes there are."""
+    assert "Routes: POST /mailboxes/{mailbox}/sync." in check_error(trigger(world, path, method), 404, "NOT_FOUND")
+    message = check_error(manage(world, method, path), 404, "NOT_FOUND")
+    assert "Routes: PUT /mailboxes/{mailbox}; GET /mailboxes; GET /mailboxes/{mailbox}." in message
+
+
+def test_a_push_that_is_done(world: World) -> None:
+    """204 has no body."""
+    world.ada.deliver(mail("New"))
+    answer = pushed(world, push({"emailAddress": ADA, "historyId": world.head()}))
+    assert (answer.status, answer.body) == (204, {})
+    assert world.differences() == []
+
+
+def test_a_push_that_is_malformed(world: World) -> None:
+    """400 says where the message will be found."""
+    assert "dead-letter" in check_error(pushed(world, b"{}"), 400, "INVALID_ARGUMENT")
+
+
+def test_a_push_that_is_to_come_back(world: World) -> None:
+    """503 has no body: Pub/Sub reads none."""
+    fail_with(world, GmailUnavailable("Gmail answered 502."))
+    answer = pushed(world, push({"emailAddress": ADA, "historyId": world.head() + 1}))
+    assert (answer.status, answer.body) == (503, {})
+
+
+def test_a_schedule(world: World) -> None:
+    """Cloud Scheduler is told how many mailboxes were published, whatever it sends."""
+    world.clock.advance(3_600)
+    for body in (b"", b"{}", b"\xff"):
+        answer = ask(lambda request: api.scheduled(world.app.sweep_mailboxes, request), "POST", "/", body)
+        assert (answer.status, answer.body) == (200, {"published": 1})
+    assert world.outbox.work == [(ADA, "sync")] * 3
+
+
+def test_a_schedule_while_pubsub_is_down(world: World) -> None:
+    """503 lets Cloud Scheduler try again."""
+    world.clock.advance(3_600)
+    world.app.publisher = Deaf()
+    answer = ask(lambda request: api.scheduled(world.app.sweep_mailboxes, request), "POST")
+    check_error(answer, 503, "UNAVAILABLE")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        trigger,
+        lambda world: pushed(world, push({"emailAddress": ADA, "historyId": world.head() + 1})),
+        lambda world: ask(lambda request: api.scheduled(lambda: int(MARKER), request), "POST"),
+        lambda world: manage(world, "PUT", "/mailboxes/grace@example.com"),
+    ],
+    ids=["trigger_sync", "sync_history", "a schedule", "manage_mailboxes"],
+)
+def test_something_unexpected(world: World, call: Callable[[World], Answer], caplog: pytest.LogCaptureFixture) -> None:
+    """A failure without a name is told in Google's model and logged by type and place; its text stays inside."""
+    world.accounts.mailboxes["grace@example.com"] = world.ada
+    fail_with(world, ValueError(MARKER))
+    caplog.set_level(logging.INFO)
+    assert MARKER not in check_error(call(world), 503, "UNAVAILABLE")
+    [record] = [record for record in caplog.records if record.getMessage() == "unexpected_failure"]
+    assert vars(record)["fields"]["error"] == "ValueError"
+    assert MARKER not in str(vars(record))
+
+
+def test_after_something_unexpected(world: World) -> None:
+    """Whatever broke, the lease runs out and the next delivery goes on: nothing is lost."""
+    world.ada.deliver(mail("New"))
+    fail_with(world, ValueError(MARKER))
+    assert pushed(world, push({"emailAddress": ADA, "historyId": world.head()})).status == 503
+    world.accounts.before = None
+    world.clock.advance(121)
+    assert pushed(world, push({"emailAddress": ADA, "historyId": world.head()})).status == 204
+    assert world.differences() == []
