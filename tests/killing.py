@@ -3,8 +3,7 @@
 The exception is a BaseException and no engine code catches it; what the call did stays done.
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from mailmirror.ports import Store
 
@@ -13,13 +12,21 @@ class Killed(BaseException):
     """The worker is dead."""
 
 
+class When(Protocol):
+    """Decides whether the worker dies at a call."""
+
+    def __call__(self, name: str, *, after: bool) -> bool:
+        """Return whether it dies, before the call or after its effect."""
+        ...
+
+
 class KillingStore:
     """Passes every call on to a store, and kills when `when` says so.
 
-    `when(name, after)` is asked before and after each call.
+    `when(name, after=…)` is asked before and after each call.
     """
 
-    def __init__(self, store: Store, when: Callable[[str, bool], bool]) -> None:
+    def __init__(self, store: Store, when: When) -> None:
         self._store = store
         self._when = when
 
@@ -27,10 +34,10 @@ class KillingStore:
         method = getattr(self._store, name)
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            if self._when(name, False):
+            if self._when(name, after=False):
                 raise Killed
             result = method(*args, **kwargs)
-            if self._when(name, True):
+            if self._when(name, after=True):
                 raise Killed
             return result
 

@@ -310,3 +310,14 @@ def test_a_message_that_gmail_moves_is_moved() -> None:
     world.notify()
     assert world.differences() == []
     assert len(world.documents("threads")) == 1
+
+
+def test_a_message_trashed_and_moved_between_two_syncs_leaves() -> None:
+    """With trash excluded, a message that is trashed and then moved to another thread leaves its old thread."""
+    world = World()
+    first, second = world.ada.deliver(mail("One")), world.ada.deliver(mail("Two"))
+    world.connect(Policy(include_spam_trash=False))
+    world.ada.trash(second)
+    world.ada.merge_threads(first, second)
+    world.notify()
+    assert world.differences(lambda labels: "TRASH" not in labels) == []

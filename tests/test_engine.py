@@ -174,15 +174,18 @@ def deaths() -> list[tuple[int, bool]]:
     return [(number, after) for number in range(60) for after in (False, True)]
 
 
-@pytest.mark.parametrize(("number", "after"), deaths())
-def test_a_worker_killed_at_any_call_loses_nothing(number: int, after: bool) -> None:
+@pytest.mark.parametrize(("number", "dies_after"), deaths())
+def test_a_worker_killed_at_any_call_loses_nothing(number: int, dies_after: bool) -> None:
     """Killed before or after any store call of sync, live changes or recovery, the mirror ends up equal."""
     world = World()
     for index in range(5):
         world.ada.deliver(mail(f"Old {index}"))
     calls = count()
-    killing = KillingStore(world.sqlite, lambda name, done: done == after and next(calls) == number)
-    world.store = killing
+
+    def when(name: str, *, after: bool) -> bool:
+        return after == dies_after and next(calls) == number
+
+    world.store = KillingStore(world.sqlite, when)
     doomed = world.worker("doomed")
     world.store = world.sqlite
 

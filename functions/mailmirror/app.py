@@ -197,7 +197,7 @@ class App:
             turn = self.engine.sync(Errand(name, deadline, runs=run_id is not None, insist=True))
             messages, threads = messages + turn.messages, threads + turn.threads
             if turn.status == "throttled":
-                raise Throttled(f"Gmail's quota for {name} is used up for now.")
+                raise Throttled(f"Gmail's quota for {name} is used up.")
             run = self._run_of(name, run_id)
             if run is not None and not run.active:
                 return Triggered(mode, "done", run.id, run.threads_processed, run.messages_processed)

@@ -95,8 +95,7 @@ class CatchUp:
             looked_up=threads,
             wary=hold.wary,
         )
-        # A message that Gmail moved and then deleted is mirrored where history does not say.
-        lost = [change.message_id for change in changes if change.deleted and sheet.entry(change.message_id) is None]
+        lost = [c.message_id for c in changes if planner.leaves(c, sheet.policy) and sheet.entry(c.message_id) is None]
         look_up(hold, sheet, set(), lost)
         run = hold.mailbox.active_run
         decided = {c.message_id: planner.decide(c, sheet.entry(c.message_id), sheet.policy, run) for c in changes}

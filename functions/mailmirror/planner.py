@@ -53,6 +53,17 @@ def decide(change: NetChange, entry: Entry | None, policy: Policy, run: Run | No
     return "fetch"
 
 
+def leaves(change: NetChange, policy: Policy) -> bool:
+    """Return whether a net change takes a message out of the mirror, wherever it is mirrored.
+
+    Gmail may have moved the message before, and then the mirror has it in another thread than history names. A draft
+    that the policy leaves out was never mirrored.
+    """
+    if change.deleted:
+        return True
+    return change.told is not None and bool(change.told & policy.excluded_labels() - {"DRAFT"})
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """Net changes handled together.
