@@ -300,16 +300,19 @@ def test_gmail_does_not_answer(world: World) -> None:
 
 
 def test_gmail_is_behind_its_own_notification(world: World) -> None:
-    """A history that does not show the announced change yet is 503, without a problem; then it is there."""
+    """A history that does not show the announced change yet is 503, and the document says so until it is there."""
     ahead = world.head() + 7
     assert world.notify(ahead) == 503
-    assert world.state().problem is None
+    problem = world.state().problem
+    assert problem is not None
+    assert problem.code == "HistoryLag"
     assert world.state().cursor < ahead
     world.ada.deliver(mail("New"))
     world.clock.advance(60)
     while world.head() < ahead:
         world.ada.deliver(mail("More"))
     assert world.notify(ahead) == 204
+    assert world.state().problem is None
     assert world.differences() == []
 
 
@@ -334,8 +337,8 @@ def test_the_store_fails(call: str, after: bool, failure: type[MailmirrorError])
     """Any call of the store that fails, done or not, is 503, and the next delivery leaves no difference."""
     armed: list[bool] = []
 
-    def fail(name: str, is_after: bool) -> bool:
-        if armed and (name, is_after) == (call, after):
+    def fail(name: str, **moment: bool) -> bool:
+        if armed and (name, moment["after"]) == (call, after):
             armed.clear()
             raise failure("Not now.")
         return False

@@ -139,7 +139,7 @@ LABELS = ["STARRED", "IMPORTANT", "UNREAD", "INBOX"]
 FOUND = (106,)
 
 
-@pytest.mark.parametrize("seed", (*range(100), *FOUND))
+@pytest.mark.parametrize("seed", [*range(100), *FOUND])
 def test_a_random_schedule_ends_equal(seed: int) -> None:
     """Whatever happened, once it is over the mirror equals the mailbox, and nothing is parked or unfinished."""
     schedule = Schedule(seed)

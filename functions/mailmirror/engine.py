@@ -240,19 +240,23 @@ class SyncEngine:
                 return False
             if run is None and request is not None:
                 reconcile.start(hold, request.mode, "It was asked for.", run_id=request.run_id)
+            elif not self._between_slices(hold, errand):
+                return False
             else:
-                self._between_slices(hold, errand)
                 work.step()
             hold.refresh()
 
-    def _between_slices(self, hold: Hold, errand: Errand) -> None:
+    def _between_slices(self, hold: Hold, errand: Errand) -> bool:
+        """Catch up if a hint is waiting or the next slice needs it; return whether that is complete."""
         run, hint = hold.mailbox.active_run, hold.mailbox.hint
         # Before a listing is compared with the mirror, the mirror must be at least as new as the listing.
         comparing = run is not None and run.stage == "planning" and not run.plan_after
+        complete = True
         if hint > hold.mailbox.cursor or comparing:
-            self._catch_up(hold, errand)
-        if hint > hold.mailbox.cursor and self._dropped(hold, hint):
-            self._catch_up(hold, errand)
+            complete = self._catch_up(hold, errand)
+        if complete and hint > hold.mailbox.cursor and self._dropped(hold, hint):
+            complete = self._catch_up(hold, errand)
+        return complete
 
     def _renew_watch(self, hold: Hold) -> None:
         address = hold.mailbox.email_address
@@ -273,9 +277,7 @@ class SyncEngine:
         return due is not None and due <= self.clock.now()
 
     def _give_up(self, hold: Hold, error: MailmirrorError) -> None:
-        """Release the lease and say on the mailbox document what stopped the turn. A lost lease leaves nothing to
-        write.
-        """
+        """Release the lease and say on the mailbox document what stopped the turn, unless the lease is lost."""
         mailbox = hold.mailbox
         log(
             "turn_failed",
@@ -290,8 +292,7 @@ class SyncEngine:
         now = self.clock.now()
         if isinstance(error, Throttled):
             mailbox = replace(mailbox, throttled_until=error.until or now + THROTTLED_REST)
-        if not isinstance(error, HistoryLag):
-            mailbox = replace(mailbox, problem=Problem(type(error).__name__, str(error), error.action, now))
+        mailbox = replace(mailbox, problem=Problem(type(error).__name__, str(error), error.action, now))
         try:
             hold.commit(mailbox, release=True)
         except MailmirrorError as second:
