@@ -1,43 +1,35 @@
 """The demonstration: a mailbox lives, its notifications get lost, its history expires, and the mirror stays equal.
 
-Knows: the script, what the owner of the mailbox does meanwhile, and how to tell it to a person or to a program.
-Does not know: how the mirror works; it connects, looks and triggers by HTTP as an administrator would, and leaves the
-verdict to `truth`. With the same seed the mail, the changes and the losses are the same.
+Knows: the script. Does not know: how the mirror works; it connects, looks and triggers by HTTP as an administrator
+would, leaves what happens in the mailbox to `owner`, the telling to `story` and the verdict to `truth`. With the same
+seed the mail, the changes and the losses are the same.
 """
 
-import base64
 import json
 import math
 import shutil
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict
 from datetime import UTC, datetime
-from email.parser import HeaderParser
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from random import Random
 from typing import Any
 from urllib.parse import quote
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group
-from rich.live import Live
 from rich.markup import escape
-from rich.progress_bar import ProgressBar
-from rich.spinner import Spinner
-from rich.table import Table
-from rich.text import Text
 
 from local import mail, truth
-from local.emulators import EmulatorFailed, EmulatorsMissing
-from local.stack import PROJECT, Settings, Stack, StackFailed, call
+from local.emulators import EmulatorsMissing
+from local.owner import MAILBOX, Mail, Owner
+from local.process import ProcessFailed
+from local.stack import PROJECT, Settings, Stack, call
+from local.story import Status, Step, Story
 
-MAILBOX = "ada@example.com"
 FIRST_DAY, LAST_DAY = datetime(2024, 1, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
 UNITS_PER_MINUTE = 600_000
 THREAD_SHARE = 0.45
@@ -49,217 +41,10 @@ QUIET_CHANGES = 20
 DELIVERED_AT_ONCE = 100
 STEP_LIMIT = 120.0
 TRIGGER_WAIT = 50
-SHOWN_DIFFERENCES = 5
-LABELS = ("UNREAD", "STARRED", "IMPORTANT", "INBOX", "Project Alpha", "Project Beta", "Projects/2026 – Ärger")
-
-Mail = mail.MadeUpMail | mail.MboxMail
 
 
 class NotConverged(Exception):
     """A step did not come to its end within its limit; the message says what the mailbox says of itself."""
-
-
-@dataclass(slots=True)
-class Owner:
-    """The owner of the mailbox: reads, files, throws away, writes; and mail arrives.
-
-    Everything goes through the fake Gmail's control API. What is chosen depends on the seed alone, not on Gmail's ids.
-    """
-
-    gmail: str
-    rng: Random
-    arriving: Iterator[Mail]
-    messages: dict[str, set[str]] = field(default_factory=dict)
-    drafts: list[str] = field(default_factory=list)
-    labels: dict[str, str] = field(default_factory=dict)
-
-    def receive(self, items: Sequence[Mail]) -> None:
-        """Mail arrives, all of it in one request."""
-        messages = [
-            {
-                "raw": base64.urlsafe_b64encode(item.raw).decode(),
-                "labelIds": [self._label(name) for name in item.labels],
-                **_dated(item),
-            }
-            for item in items
-        ]
-        ids = self._do("deliver", {"messages": messages})["ids"]
-        self.messages.update((key, set(message["labelIds"])) for key, message in zip(ids, messages, strict=True))
-
-    def act(self) -> None:
-        """One thing happens: new mail 40 %, labels 30 %, trash 10 %, deletion 10 %, a draft saved 10 %."""
-        chance = self.rng.random()
-        if chance < 0.4 or len(self.messages) < 10:
-            self.receive([next(self.arriving)])
-        elif chance < 0.7:
-            self._relabel(self._any())
-        elif chance < 0.8:
-            self._trash(self._any())
-        elif chance < 0.9:
-            self._delete(self._any())
-        else:
-            self._save_draft()
-
-    def _relabel(self, message_id: str) -> None:
-        label = self._label(self.rng.choice(LABELS))
-        change = "remove" if label in self.messages[message_id] else "add"
-        self._do("modify", {"ids": [message_id], change: [label]})
-        self.messages[message_id] ^= {label}
-
-    def _trash(self, message_id: str) -> None:
-        labels = self.messages[message_id]
-        if "TRASH" in labels:
-            self._do("untrash", {"ids": [message_id]})
-            labels.discard("TRASH")
-        else:
-            self._do("trash", {"ids": [message_id]})
-            labels.discard("INBOX")
-            labels.add("TRASH")
-
-    def _delete(self, message_id: str) -> None:
-        self._do("delete", {"ids": [message_id]})
-        del self.messages[message_id]
-
-    def _save_draft(self) -> None:
-        text = f"To: Bob <bob@example.com>\r\nSubject: Draft\r\n\r\nLine {self.rng.randrange(1000)}\r\n"
-        body = {"raw": base64.urlsafe_b64encode(text.encode()).decode()}
-        # Saved again, a draft has another id each time.
-        again = bool(self.drafts) and self.rng.random() < 0.7
-        old = {"id": self.drafts.pop(self.rng.randrange(len(self.drafts)))} if again else {}
-        self.drafts.append(self._do("draft", body | old)["id"])
-
-    def _any(self) -> str:
-        return self.rng.choice(list(self.messages))
-
-    def _label(self, name: str) -> str:
-        if name not in self.labels:
-            self.labels[name] = self._do("labels", {"name": name})["id"]
-        return self.labels[name]
-
-    def _do(self, act: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        return call("POST", f"{self.gmail}/control/mailboxes/{quote(MAILBOX)}/{act}", body)
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What can be seen from outside at one moment."""
-
-    mailbox: Mapping[str, Any]
-    head: int
-    watched: bool
-    account: Mapping[str, Any]
-    notifications: Mapping[str, Any]
-    alive: int
-    processes: int
-
-    @classmethod
-    def of(cls, stack: Stack) -> "Status":
-        """Look now. A function that is being started again shows as a mailbox without fields."""
-        [mailbox] = call("GET", f"{stack.gmail}/control/mailboxes")["mailboxes"]
-        try:
-            document = call("GET", f"{stack.url('manage_mailboxes')}/mailboxes/{MAILBOX}")
-        except StackFailed:
-            document = {}
-        return cls(
-            mailbox=document,
-            head=int(mailbox["historyId"]),
-            watched=mailbox["watch"] is not None,
-            account=call("GET", f"{stack.gmail}/control/account"),
-            notifications=call("GET", f"{stack.gmail}/control/notifications"),
-            alive=sum(process.alive for process in stack.processes.values()),
-            processes=len(stack.processes),
-        )
-
-    @property
-    def run(self) -> Mapping[str, Any]:
-        """The run under way, else the last one."""
-        return self.mailbox.get("run") or {}
-
-    @property
-    def settled(self) -> bool:
-        """Whether the mirror says that it is complete, as of now."""
-        under_way = self.run.get("stage", "finished") != "finished"
-        complete = int(self.mailbox.get("cursor", 0)) >= self.head
-        return complete and self.mailbox.get("phase") == "live" and not under_way
-
-    @property
-    def units(self) -> int:
-        """The quota units spent so far."""
-        return int(self.account["units"])
-
-    def lines(self) -> list[str]:
-        """The same in words."""
-        box, run, sent = self.mailbox, self.run, self.notifications
-        counts = box.get("counts", {})
-        stage = f"{run['stage']} {run.get('done', 0):,}/{run.get('total', 0):,}" if run.get("stage") else "no run"
-        mirrored = f"{counts.get('messages', 0):,} messages in {counts.get('threads', 0):,} threads"
-        told = ", ".join(f"{sent[name]} {name}" for name in ("sent", "lost", "duplicated"))
-        spent = f"{self.units:,} units, {self.account['rejected']} calls refused"
-        return [
-            f"phase {box.get('phase', '–')} · {stage} · cursor {box.get('cursor', 0)} of {self.head} · {mirrored}",
-            f"notifications {told} · {spent} · {self.alive} of {self.processes} processes",
-        ]
-
-
-@dataclass(slots=True)
-class Step:
-    """One step of the story as it is shown while it goes on."""
-
-    title: str
-    began: float = field(default_factory=time.monotonic)
-    done: float = 0
-    total: float | None = None
-    status: Status | None = None
-    result: str = ""
-    seconds: float = 0
-    _spinner: Spinner = field(default_factory=lambda: Spinner("dots", style="cyan"))
-
-    def __rich__(self) -> Group:
-        """A line with a bar, and what can be seen below it."""
-        line = Table.grid(padding=(0, 1))
-        bar = ProgressBar(total=self.total, completed=self.done, width=30, pulse=self.total is None)
-        line.add_row(self._spinner, self.title, bar, f"{time.monotonic() - self.began:.0f} s")
-        return Group(line, *(Text(f"  {text}", style="dim") for text in (self.status.lines() if self.status else ())))
-
-
-class Story:
-    """Tells the demonstration: live at a terminal, in plain lines elsewhere, not at all for programs."""
-
-    def __init__(self, *, silent: bool) -> None:
-        self.console = Console(quiet=silent, highlight=False)
-        if not self.console.is_terminal:
-            self.console.width = 160
-        self.steps: list[Step] = []
-
-    @contextmanager
-    def step(self, title: str) -> Iterator[Step]:
-        """Tell one step: what goes on while the block lasts, its `result` when it ends."""
-        step = Step(title)
-        show = self.console.is_terminal and not self.console.quiet
-        live = Live(step, console=self.console, transient=True, refresh_per_second=8) if show else nullcontext()
-        with live:
-            yield step
-        step.seconds = time.monotonic() - step.began
-        self.steps.append(step)
-        self.say(f"[green]✓[/] [bold]{title}[/]: {escape(step.result)} [dim]{step.seconds:.1f} s[/]")
-
-    def say(self, text: str = "") -> None:
-        """A line of text, never broken."""
-        self.console.print(text, soft_wrap=True)
-
-    def table(self, rows: Sequence[truth.Row]) -> None:
-        """The comparison, with the first few differences in words."""
-        table = Table(box=SIMPLE_HEAD, pad_edge=False)
-        table.add_column()
-        for name in ("mailbox", "mirror", "differences"):
-            table.add_column(name, justify="right")
-        for row in rows:
-            count = f"[red]{len(row.differences)}[/]" if row.differences else "[green]0[/]"
-            table.add_row(row.name, row.mailbox, row.mirror, count)
-        self.console.print(table)
-        for row in rows:
-            for difference in row.differences[:SHOWN_DIFFERENCES]:
-                self.say(f"  [red]{row.name}[/] {escape(difference)}")
 
 
 class Demo:
@@ -412,7 +197,7 @@ def run(options: Namespace) -> int:
                 step.result = f"{len(stack.processes)} processes, {stores}"
             rows = Demo(stack, story, options).play()
             last = Status.of(stack)
-    except (NotConverged, StackFailed, EmulatorsMissing, EmulatorFailed) as stuck:
+    except (NotConverged, ProcessFailed, EmulatorsMissing) as stuck:
         story.say(f"[red]✗[/] {escape(str(stuck))}\nThe logs are in {directory}.")
         if options.json:
             print(json.dumps({"equal": False, "problem": str(stuck), "logs": str(directory)}))
@@ -464,16 +249,3 @@ def _complaint(title: str, status: Status, stack: Stack) -> str:
 
 def _delivered(status: Status) -> bool:
     return int(status.notifications["waiting"]) == 0
-
-
-def _dated(item: Mail) -> dict[str, str]:
-    """When it came; of mail from a file its Date header, as long as that makes sense."""
-    at: datetime | None = None
-    if isinstance(item, mail.MadeUpMail):
-        at = item.internal_date
-    else:
-        head = item.raw[:100_000].decode("ascii", "replace")
-        with suppress(ValueError, TypeError, IndexError):
-            at = parsedate_to_datetime(HeaderParser().parsestr(head, headersonly=True)["Date"])
-    # What comes from a file can claim any date; Gmail's begin with the epoch.
-    return {"internalDate": str(int(at.timestamp() * 1000))} if at is not None and at.year > 1970 else {}

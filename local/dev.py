@@ -15,8 +15,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from local import demo, mail
-from local.emulators import EmulatorFailed, EmulatorsMissing
-from local.stack import PROJECT, Settings, Stack, StackFailed, call
+from local.emulators import EmulatorsMissing
+from local.owner import MAILBOX, Mail, Owner
+from local.process import ProcessFailed
+from local.stack import PROJECT, Settings, Stack, call
 
 
 def run(options: Namespace) -> int:
@@ -27,10 +29,10 @@ def run(options: Namespace) -> int:
     try:
         with Stack(settings) as stack:
             _fill(stack, options)
-            call("PUT", f"{stack.url('manage_mailboxes')}/mailboxes/{demo.MAILBOX}", {})
+            call("PUT", f"{stack.url('manage_mailboxes')}/mailboxes/{MAILBOX}", {})
             console.print(_explain(stack, directory), soft_wrap=True)
             Event().wait()
-    except (StackFailed, EmulatorsMissing, EmulatorFailed) as failed:
+    except (ProcessFailed, EmulatorsMissing) as failed:
         console.print(f"[red]✗[/] {escape(str(failed))}\nThe logs are in {directory}.", soft_wrap=True)
         return 2
     except KeyboardInterrupt:
@@ -39,18 +41,18 @@ def run(options: Namespace) -> int:
 
 
 def _fill(stack: Stack, options: Namespace) -> None:
-    call("POST", f"{stack.gmail}/control/mailboxes", {"emailAddress": demo.MAILBOX})
+    call("POST", f"{stack.gmail}/control/mailboxes", {"emailAddress": MAILBOX})
     rng = Random(options.seed)
     threads = max(1, int(options.messages * demo.THREAD_SHARE))
     made_up = mail.made_up(rng, options.messages, threads, start=demo.FIRST_DAY, end=demo.LAST_DAY)
-    items: Iterator[demo.Mail] = mail.read_labelled_mbox(options.mbox) if options.mbox else made_up
-    owner = demo.Owner(stack.gmail, rng, iter(()))
+    items: Iterator[Mail] = mail.read_labelled_mbox(options.mbox) if options.mbox else made_up
+    owner = Owner(stack.gmail, rng, iter(()))
     while chunk := list(islice(items, demo.DELIVERED_AT_ONCE)):
         owner.receive(chunk)
 
 
 def _explain(stack: Stack, directory: Path) -> str:
-    box = demo.MAILBOX
+    box = MAILBOX
     manage, trigger = stack.url("manage_mailboxes"), stack.url("trigger_sync")
     mail_source = r"printf 'From: bob@example.com\r\nSubject: Hello\r\n\r\nHi Ada\r\n' | base64 | tr -d '\n'"
     where = f"SQLite file      {stack.sqlite}" if stack.sqlite else f"Firestore        {stack.firestore} ({PROJECT})"

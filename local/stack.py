@@ -1,8 +1,8 @@
 """All of Mailmirror on this machine: each function in a process of its own, with stand-ins for Google around them.
 
-Knows: which processes there are, what each is told, what waits for what, and how to be rid of all of them in every case
-(a process never outlives the one that started the stack, even if that is killed). Does not know: what the functions do;
-it reaches them by HTTP alone, as Pub/Sub, Cloud Scheduler and an administrator would.
+Knows: which processes there are, what each is told, what waits for what, and when all of them have to go. Does not
+know: how a process is started and ended (`process` does), nor what the functions do; it reaches them by HTTP alone, as
+Pub/Sub, Cloud Scheduler and an administrator would.
 
 What is shorter here than in the cloud, so that one can watch it: pushes are tried again after 1 to 10 s (cloud: 10 to
 600 s), sweeps come every few seconds (5 min), and the caller says how long a mailbox may be quiet (15 min).
@@ -10,13 +10,11 @@ What is shorter here than in the cloud, so that one can watch it: pushes are tri
 
 import os
 import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,10 +23,10 @@ from typing import Any, Literal, Self
 import requests
 
 from local.emulators import FirestoreEmulator, PubSubEmulator, find
+from local.process import REPOSITORY, Process, ProcessFailed, free_ports
 
 Backend = Literal["sqlite", "emulators"]
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 PROJECT = "mailmirror-local"
 BUCKET = "mailmirror-bodies"
 FUNCTIONS = (
@@ -42,7 +40,6 @@ FUNCTIONS = (
 # topic -> the function its subscription pushes to
 TOPICS = {"gmail-notifications": "sync_history", "mailbox-work": "run_work"}
 
-_START_SECONDS = 90
 _ACK_DEADLINE_SECONDS = 60
 _RENEW_SECONDS = 30
 # What must not reach the processes from the shell that starts them: another project, other credentials.
@@ -50,14 +47,6 @@ _FOREIGN = (
     *("BODY_", "CLOUDSDK_", "DEBUG", "FIRESTORE_", "FUNCTION_", "GCLOUD_", "GMAIL_", "GOOGLE_", "GUNICORN_", "LEASE_"),
     *("MAILMIRROR_", "PUBSUB_", "STORAGE_", "WATCH_"),
 )
-
-# The shell holds the read end of a pipe whose other end only this process has. When this process ends, in whatever way,
-# `read` returns and the whole process group goes.
-_TIED_TO_ITS_STARTER = '("$@"; kill 0) & read _; kill 0'
-
-
-class StackFailed(Exception):
-    """A process of the stack did not start or died; the message ends with the last lines of its log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,68 +78,6 @@ class Settings:
     source: Path = REPOSITORY / "functions" / "main.py"
 
 
-class Process:
-    """A child process in a group of its own, with its log in a file."""
-
-    def __init__(
-        self, name: str, command: Sequence[str], *, env: Mapping[str, str], log: Path, ready_url: str | None = None
-    ) -> None:
-        self.name = name
-        self.log = log
-        self._command = command
-        self._env = dict(env)
-        self._ready_url = ready_url
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process runs."""
-        return self._process is not None and self._process.poll() is None
-
-    def start(self) -> None:
-        """Start it and return at once; the log goes on where it was."""
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                ["/bin/sh", "-c", _TIED_TO_ITS_STARTER, self.name, *self._command],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=REPOSITORY,
-                env=self._env,
-                start_new_session=True,
-            )
-
-    def kill(self) -> None:
-        """SIGKILL to the whole group, as the machine itself would: no process gets to say goodbye."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if process.stdin is not None:
-            process.stdin.close()
-
-    def wait_until_ready(self) -> None:
-        """Return when it answers HTTP.
-
-        Raises:
-            StackFailed: it died, or does not answer in time; the message ends with its last log lines.
-        """
-        give_up = time.monotonic() + _START_SECONDS
-        while self.alive and time.monotonic() < give_up:
-            if self._ready_url is None or _answers(self._ready_url):
-                return
-            time.sleep(0.05)
-        how = "does not answer" if self.alive else "ended while it started"
-        raise StackFailed(f"{self.name} {how}. The end of {self.log}:\n{self.last_lines()}")
-
-    def last_lines(self, count: int = 20) -> str:
-        """The end of the log."""
-        text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        return "\n".join(text.splitlines()[-count:]) or "(the log is empty)"
-
-
 class Stack:
     """Everything, for as long as the `with` block lasts.
 
@@ -174,7 +101,7 @@ class Stack:
         self.started_in = 0.0
         names = ("pubsub", "gmail", "storage", *FUNCTIONS)
         self._urls = {
-            name: f"http://127.0.0.1:{port}" for name, port in zip(names, _free_ports(len(names)), strict=True)
+            name: f"http://127.0.0.1:{port}" for name, port in zip(names, free_ports(len(names)), strict=True)
         }
         self._exit = ExitStack()
 
@@ -347,16 +274,16 @@ def call(method: str, url: str, body: Mapping[str, Any] | None = None, *, second
     """Ask a process of the stack and return its JSON.
 
     Raises:
-        StackFailed: it did not answer, or not with success; the message holds what it said.
+        ProcessFailed: it did not answer, or not with success; the message holds what it said.
     """
     with requests.Session() as session:
         session.trust_env = False
         try:
             answer = session.request(method, url, json=body, timeout=seconds)
         except requests.RequestException as error:
-            raise StackFailed(f"{method} {url} was not answered: {error}") from error
+            raise ProcessFailed(f"{method} {url} was not answered: {error}") from error
     if not answer.ok:
-        raise StackFailed(f"{method} {url} answered {answer.status_code}: {answer.text[:500]}")
+        raise ProcessFailed(f"{method} {url} answered {answer.status_code}: {answer.text[:500]}")
     result: dict[str, Any] = answer.json()
     return result
 
@@ -365,24 +292,6 @@ def _wait_for_all(processes: Iterable[Process]) -> None:
     with ThreadPoolExecutor(max_workers=16) as pool:
         for future in [pool.submit(process.wait_until_ready) for process in processes]:
             future.result()
-
-
-def _answers(url: str) -> bool:
-    with requests.Session() as session:
-        session.trust_env = False
-        try:
-            session.get(url, timeout=2)
-        except requests.RequestException:
-            return False
-    return True
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as together:
-        probes = [together.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 @contextmanager

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from local.emulators import EmulatorFailed, EmulatorsMissing, EmulatorTools, FirestoreEmulator, PubSubEmulator, find
+from local.emulators import EmulatorsMissing, EmulatorTools, FirestoreEmulator, PubSubEmulator, find
+from local.process import REPOSITORY, ProcessFailed
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 SCRIPTS = {
     "cloud-firestore-emulator": "platform/cloud-firestore-emulator/cloud_firestore_emulator",
     "pubsub-emulator": "platform/pubsub-emulator/bin/cloud-pubsub-emulator",
@@ -72,7 +72,9 @@ def test_a_script_that_ends_at_once_shows_its_last_output(tmp_path: Path) -> Non
     script = tmp_path / "emulator"
     script.write_text("#!/bin/sh\necho This Java is too old.\nexit 1\n")
     script.chmod(0o755)
-    with pytest.raises(EmulatorFailed, match=r"The Firestore emulator ended at once\..* This Java is too old\."):
+    with pytest.raises(
+        ProcessFailed, match=r"(?s)The Firestore emulator ended while it started\..*This Java is too old\."
+    ):
         FirestoreEmulator(script).__enter__()
 
 

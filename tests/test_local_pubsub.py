@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 
-from local.pubsub import PUSHES_AT_ONCE, Delivery, Queues, Refused, Subscription
+from local.queues import PUSHES_AT_ONCE, Delivery, Queues, Refused, Subscription
 
 START = datetime(2026, 11, 20, 12, tzinfo=UTC)
 TOPIC = "projects/p/topics/work"

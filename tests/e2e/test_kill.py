@@ -8,8 +8,11 @@ import pytest
 import requests
 
 from local import mail
-from local.demo import FIRST_DAY, LAST_DAY, MAILBOX, Owner, Status, compare
-from local.stack import PROJECT, Settings, Stack, StackFailed, call
+from local.demo import FIRST_DAY, LAST_DAY, compare
+from local.owner import MAILBOX, Owner
+from local.process import ProcessFailed
+from local.stack import PROJECT, Settings, Stack, call
+from local.story import Status
 
 SEED = 20
 KILLS = 20
@@ -67,7 +70,7 @@ def _ask_for_a_full_sync(stack: Stack) -> None:
     url = f"{stack.url('trigger_sync')}/mailboxes/{MAILBOX}/sync?mode=full&wait=0"
     try:
         call("POST", url)
-    except StackFailed:
+    except ProcessFailed:
         # The mailbox may be throttled or its worker dead: then there is work already.
         return
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from local.stack import FUNCTIONS, REPOSITORY, Settings, Stack, StackFailed, call
+from local.process import REPOSITORY, ProcessFailed
+from local.stack import FUNCTIONS, Settings, Stack, call
 
 SOURCE = """
 import json, os, functions_framework
@@ -98,7 +99,7 @@ def test_a_function_that_cannot_start_shows_why(tmp_path: Path) -> None:
     source = tmp_path / "main.py"
     source.write_text("raise RuntimeError('GMAIL_TOPIC is missing')")
     stack = Stack(Settings(tmp_path, source=source))
-    with pytest.raises(StackFailed, match="GMAIL_TOPIC is missing"):
+    with pytest.raises(ProcessFailed, match="GMAIL_TOPIC is missing"):
         stack.__enter__()
     assert not any(process.alive for process in stack.processes.values())
 
