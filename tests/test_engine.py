@@ -216,6 +216,26 @@ def test_a_worker_killed_at_any_call_loses_nothing(number: int, dies_after: bool
     assert world.state().phase == "live"
 
 
+def test_a_killed_workers_mailbox_is_due_when_its_lease_expires(world: World) -> None:
+    """A worker that dies in the middle of a catch-up is followed by the first sweep after its lease."""
+    world.accounts.calls.clear()
+    for number in range(100):
+        world.ada.deliver(mail(f"Number {number}"))
+
+    def die(method: str, subject: str) -> None:
+        if method == "users.messages.get" and world.accounts.made(method) == 80:
+            raise Killed
+
+    world.accounts.before = die
+    with pytest.raises(Killed):
+        world.notify()
+    world.accounts.before = None
+    world.clock.advance(121)
+    world.app.sweep_mailboxes()
+    world.work()
+    assert world.differences() == []
+
+
 def test_a_message_that_kills_its_worker_is_found_and_parked(world: World) -> None:
     """A message that kills every worker that touches it is parked; the messages around it arrive."""
     before, poison, after = (world.ada.deliver(mail(name)) for name in ("Before", "Poison", "After"))

@@ -6,6 +6,7 @@ import pytest
 from mailmirror.errors import GmailUnavailable
 from mailmirror.model import Policy
 
+from tests.killing import Killed, KillingStore
 from tests.world import ADA, World, mail
 
 
@@ -459,4 +460,61 @@ def test_a_message_deleted_right_after_the_listing_is_not_tried_again() -> None:
     assert gone not in world.ada.truth()["messages"]
     assert world.documents("parked") == {}
     world.notify()
+    assert world.differences() == []
+
+
+def test_a_slice_of_several_commits_is_resumed_within() -> None:
+    """A worker killed between the commits of one slice leaves the checkpoint before it, so that nothing is left out."""
+    world = World()
+    for number in range(40):
+        world.ada.deliver(mail(f"Number {number}", text="x" * 150_000))
+    brought = 0
+
+    def when(name: str, *, after: bool) -> bool:
+        nonlocal brought
+        brought += name == "commit" and after and bool(world.documents("messages"))
+        return brought == 1
+
+    world.store = KillingStore(world.sqlite, when)
+    doomed = world.worker("doomed")
+    world.store = world.sqlite
+    doomed.connect(ADA, None)
+    with pytest.raises(Killed):
+        world.work(doomed)
+    assert 0 < len(world.documents("messages")) < 40
+    world.outbox.publish(ADA, "sync")
+    world.clock.advance(121)
+    world.work()
+    assert world.differences() == []
+
+
+def test_mail_deleted_during_an_audit_is_no_finding() -> None:
+    """What is deleted between signpost and listing was not too much in the mirror, and an audit does not say so."""
+    world = connected(20)
+    deleted = False
+
+    def delete(method: str, subject: str) -> None:
+        nonlocal deleted
+        if method == "users.messages.list" and not deleted:
+            deleted = True
+            world.ada.delete(some(world, 2))
+
+    world.accounts.before = delete
+    world.app.trigger_sync(ADA, "audit", 50)
+    coverage = world.state().coverage
+    assert deleted
+    assert coverage is not None
+    assert (coverage.missing, coverage.extra) == (0, 0)
+    assert world.differences() == []
+
+
+def test_mail_that_history_does_not_show_yet_is_no_finding() -> None:
+    """A message that an audit's listing has before history tells of it was not missing from the mirror."""
+    world = connected(5)
+    world.ada.history_lag = timedelta(seconds=30)
+    world.ada.deliver(mail("Listed before history tells"))
+    world.app.trigger_sync(ADA, "audit", 50)
+    coverage = world.state().coverage
+    assert coverage is not None
+    assert (coverage.listed, coverage.missing) == (6, 0)
     assert world.differences() == []
