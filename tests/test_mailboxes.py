@@ -27,7 +27,7 @@ from mailmirror.model import (
     Watch,
 )
 
-from tests.world import ADA, World
+from tests.world import ADA, World, mail
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 QUIET = timedelta(minutes=15)
@@ -298,16 +298,29 @@ def test_connect_by_an_alias() -> None:
 
 
 def test_request_run() -> None:
-    """A run that is asked for twice is one run, and another mode is another one."""
+    """A run that is asked for again while it waits is one run, a full one if any of the requests was."""
     world = World()
     connect(world)
 
     def request(mode: Mode, run_id: str) -> str:
         return mailboxes.request_run(world.store, world.clock, ADA, mode, run_id)
 
-    assert [request("full", "r1"), request("full", "r2")] == ["r1", "r1"]
-    assert request("audit", "r3") == "r3"
-    assert world.state().request == RunRequest("r3", "audit", world.clock.now())
+    assert [request("audit", "r1"), request("audit", "r2"), request("full", "r3")] == ["r1", "r1", "r1"]
+    assert world.state().request == RunRequest("r1", "full", world.clock.now())
+    assert request("audit", "r4") == "r1"
+    assert world.state().request == RunRequest("r1", "full", world.clock.now())
+
+
+def test_request_run_during_the_first_sync() -> None:
+    """A full sync asked for while the first one is under way is that one: nothing is fetched twice."""
+    world = World(step=timedelta(seconds=1))
+    for number in range(60):
+        world.ada.deliver(mail(f"Number {number}"))
+    world.accounts.before = lambda method, subject: world.clock.advance(1)
+    world.app.connect(ADA, None)
+    world.work_once()
+    assert mailboxes.request_run(world.store, world.clock, ADA, "full", "r1") == "first-0"
+    assert world.state().request is None
 
 
 def test_request_run_of_an_unknown_mailbox() -> None:

@@ -102,7 +102,10 @@ def connect(
         if policy is None or policy == existing.policy:
             return existing, False
         store.set_policy(name, policy)
-        store.request_run(name, RunRequest(f"policy-{existing.revision}", "audit", clock.now()))
+        fresh = store.mailbox(name)
+        if fresh is None or fresh.pending_request is None:
+            # A run under way may have listed under the policy before; one that still waits will list under this one.
+            store.request_run(name, RunRequest(f"policy-{existing.revision}", "audit", clock.now()))
         publisher.publish(name, "sync")
         return replace(existing, policy=policy), False
     profile = accounts.open(name, None).profile()
@@ -118,7 +121,15 @@ def connect(
 
 
 def request_run(store: Store, clock: Clock, mailbox: MailboxId, mode: Mode, run_id: str) -> str:
-    """Ask for a run and return its id, which is that of a run of the same mode if one is under way.
+    """Ask for a run and return the id under which it will be found.
+
+    A run under way that does the same, as a first sync does, is joined. Only one request waits at a time: a second one
+    joins it, and makes it a full one if either asked for that.
+
+    Args:
+        mailbox: the mailbox.
+        mode: `full` or `audit`.
+        run_id: the id of the run if it is a new one.
 
     Raises:
         UnknownMailbox: not connected.
@@ -127,13 +138,14 @@ def request_run(store: Store, clock: Clock, mailbox: MailboxId, mode: Mode, run_
     if state is None:
         raise UnknownMailbox(f"Mailbox {mailbox} is not connected.")
     run = state.active_run
-    if run is not None and run.mode == mode:
+    if run is not None and run.mode in (mode, "first"):
         return run.id
-    pending = state.pending_request
-    if pending is not None and pending.mode == mode:
-        return pending.run_id
-    store.request_run(mailbox, RunRequest(run_id, mode, clock.now()))
-    return run_id
+    waiting = state.pending_request
+    if waiting is not None and waiting.mode in (mode, "full"):
+        return waiting.run_id
+    wanted = RunRequest(run_id if waiting is None else waiting.run_id, mode, clock.now())
+    store.request_run(mailbox, wanted)
+    return wanted.run_id
 
 
 def sweep(store: Store, publisher: Publisher, now: datetime) -> int:
