@@ -156,7 +156,8 @@ def test_commit_whose_answer_was_lost(client: firestore.Client, release: bool, c
     faults = _Faults(client)
     faults.lose = [LOST]
     after = replace(held.mailbox, cursor=1) if changes else held.mailbox
-    committed = store.commit(held, after, [_put("m1")], expires_at=LATER + LEASE, release=release)
+    writes = [_put("m1"), Write("create", ("messages", "m2"), {"id": "m2"})]
+    committed = store.commit(held, after, writes, expires_at=LATER + LEASE, release=release)
     assert committed.lease == store.lease(ADDRESS)
     assert committed.mailbox == store.mailbox(ADDRESS) == replace(after, revision=int(changes))
     if not release:

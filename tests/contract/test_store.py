@@ -18,7 +18,7 @@ import pytest
 from mailmirror.adapters import firestore as firestore_adapter
 from mailmirror.adapters import sqlite as sqlite_adapter
 from mailmirror.documents import from_document, to_document
-from mailmirror.errors import LeaseHeld, LeaseLost, UnknownMailbox
+from mailmirror.errors import DocumentExists, LeaseHeld, LeaseLost, UnknownMailbox
 from mailmirror.model import Held, Mailbox, Parked, Policy, RunRequest, Thread, Watch
 from mailmirror.ports import Store
 from mailmirror.slice import Write
@@ -383,6 +383,31 @@ def test_put_merge_and_delete(store: Store) -> None:
         ("messages", "m3"): {"id": "m3", "a": 2},
         ("messages", "m4"): {"a": 1},
     }
+
+
+def test_create_refuses_a_document_that_exists(store: Store) -> None:
+    """A commit that creates what exists is refused as a whole, the lease stays good, and the next commit goes on."""
+    _write(store, _put("m1", subject="first"))
+    held = _acquired(store)
+    again = Write("create", ("messages", "m1"), {"id": "m1", "subject": "second"})
+    with pytest.raises(DocumentExists):
+        store.commit(held, replace(held.mailbox, cursor=5), [_put("m2"), again], expires_at=LATER)
+    assert store.documents(ADDRESS, [("messages", "m1"), ("messages", "m2")]) == {
+        ("messages", "m1"): {"id": "m1", "subject": "first"}
+    }
+    assert _read(store).cursor == 0
+    new = Write("create", ("messages", "m3"), {"id": "m3"})
+    store.commit(held, replace(held.mailbox, cursor=5), [new], expires_at=LATER)
+    assert store.documents(ADDRESS, [("messages", "m3")]) == {("messages", "m3"): {"id": "m3"}}
+
+
+def test_create_under_a_lost_lease_is_a_lost_lease(store: Store) -> None:
+    """A worker that lost its lease is told so, whether or not what it creates exists."""
+    _write(store, _put("m1"))
+    held = _acquired(store)
+    store.acquire(held.mailbox, owner="b", now=LATER, expires_at=LATER + LEASE)
+    with pytest.raises(LeaseLost):
+        store.commit(held, held.mailbox, [Write("create", ("messages", "m1"), {"id": "m1"})], expires_at=LATER)
 
 
 def test_nested_documents(store: Store) -> None:
