@@ -518,3 +518,25 @@ def test_mail_that_history_does_not_show_yet_is_no_finding() -> None:
     assert coverage is not None
     assert (coverage.listed, coverage.missing) == (6, 0)
     assert world.differences() == []
+
+
+def test_many_extras_are_deleted_in_slices() -> None:
+    """Hundreds of messages deleted in the gap leave the mirror over several commits; a death between them is harmless."""
+    world = connected(400)
+    world.ada.delete(some(world, 330))
+    world.ada.expire_history()
+    world.notify()
+
+    def when(name: str, *, after: bool) -> bool:
+        return name == "commit" and after and 100 < len(world.documents("messages")) < 300
+
+    world.store = KillingStore(world.sqlite, when)
+    doomed = world.worker("doomed")
+    world.store = world.sqlite
+    with pytest.raises(Killed):
+        world.work(doomed)
+    world.sweep()
+    assert world.differences() == []
+    run = world.state().run
+    assert run is not None
+    assert run.removed == 330

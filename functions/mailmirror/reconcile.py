@@ -285,20 +285,30 @@ class Reconcile:
         if run.at >= run.plans:
             self._commit(replace(run, stage="closing", at=0))
             return
-        extras = [item for item in self._items(run, run.at) if item.extra]
-        mailbox = self.hold.mailbox
-        known = self.hold.store.threads(mailbox.email_address, [item.thread_id for item in extras])
-        sheet = self._sheet(known, extras)
-        ids = {message_id: item.thread_id for item in extras for message_id in item.extra}
+        extras = [(message_id, item) for item in self._items(run, run.at) for message_id in item.extra]
+        chosen = extras[run.offset : run.offset + planner.GROUP_FETCHES]
+        done = run.offset + len(chosen)
+        after = replace(run, offset=done) if done < len(extras) else replace(run, at=run.at + 1, offset=0)
+        items = [item for _, item in chosen]
+        known = self.hold.store.threads(self.hold.mailbox.email_address, {item.thread_id for item in items})
+        sheet = self._sheet(known, items)
+        ids = {message_id: item.thread_id for message_id, item in chosen}
         # What something touched since the comparison may have come back, or may not: Gmail is asked.
         touched = {i: t for i, t in ids.items() if (e := sheet.entry(i)) is not None and e.history_id > run.signpost}
         fetched = fetch_messages(self.hold, touched, origin=self.origin)
         mending.doubt(self.hold, run, fetched)
         edits: list[Edit] = [Bring(message) for message in fetched.messages]
         edits += [Remove(message_id) for message_id in ids if message_id not in touched or message_id in fetched.gone]
-        for part in sheet.slices(edits):
-            self._commit(replace(self.run, removed=self.run.removed - part.messages), part)
-        self._commit(replace(self.run, at=run.at + 1), park=fetched.parked)
+        parts = sheet.slices(edits)
+        for part in parts[:-1]:
+            self._commit(self.run, part)
+        after = replace(
+            after,
+            removed=run.removed - sum(part.messages for part in parts),
+            units=self.run.units,
+            rejected=self.run.rejected,
+        )
+        self._commit(after, parts[-1] if parts else None, park=fetched.parked)
 
     # Closing: labels, coverage, and the run's own documents removed.
 
