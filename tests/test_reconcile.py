@@ -521,7 +521,7 @@ def test_mail_that_history_does_not_show_yet_is_no_finding() -> None:
 
 
 def test_many_extras_are_deleted_in_slices() -> None:
-    """Hundreds of messages deleted in the gap leave the mirror over several commits; a death between them is harmless."""
+    """Hundreds of messages deleted in the gap leave the mirror in several commits; a death between them is harmless."""
     world = connected(400)
     world.ada.delete(some(world, 330))
     world.ada.expire_history()
