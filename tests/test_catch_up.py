@@ -323,3 +323,16 @@ def test_a_message_trashed_and_moved_between_two_syncs_leaves() -> None:
     world.ada.merge_threads(first, second)
     world.notify()
     assert world.differences(lambda labels: "TRASH" not in labels) == []
+
+
+def test_a_message_moved_out_of_a_thread_that_changes_too_is_moved() -> None:
+    """A message that Gmail moves is moved although its old thread is in the same history."""
+    world = World()
+    first, second = world.ada.deliver(mail("One")), world.ada.deliver(mail("Two"))
+    third = world.ada.deliver(mail("Two"), thread_id=second)
+    world.connect()
+    world.ada.delete([third])
+    world.ada.merge_threads(first, second)
+    world.notify()
+    assert world.differences() == []
+    assert len(world.documents("threads")) == 1

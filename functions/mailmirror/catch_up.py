@@ -98,7 +98,12 @@ class CatchUp:
         lost = [c.message_id for c in changes if planner.leaves(c, sheet.policy) and sheet.entry(c.message_id) is None]
         look_up(hold, sheet, set(), lost)
         run = hold.mailbox.active_run
-        decided = {c.message_id: planner.decide(c, sheet.entry(c.message_id), sheet.policy, run) for c in changes}
+        decided = {
+            c.message_id: planner.decide(
+                c, sheet.entry(c.message_id), sheet.policy, run, place=sheet.place(c.message_id)
+            )
+            for c in changes
+        }
         fetches, most = 1, 1
         if not hold.careful:
             affordable = hold.gmail.affordable(planner.SLICE_SECONDS) // self.prices["users.messages.get"]

@@ -53,7 +53,7 @@ class Fetched:
         """Park the messages of which Gmail gave a copy older than the mirror's, so that they are fetched again."""
         while sheet.outdated:
             message_id = sheet.outdated.pop()
-            self.park(hold, message_id, sheet.found(message_id)[-1][0], OUTDATED)
+            self.park(hold, message_id, sheet.place(message_id) or "", OUTDATED)
 
     def settled(self) -> list[MessageId]:
         """Return the messages that need not be tried again."""

@@ -148,6 +148,11 @@ class Sheet:
         found = self.found(message_id)
         return found[-1][1] if found else None
 
+    def place(self, message_id: MessageId) -> ThreadId | None:
+        """Return the thread that lists the message, None if it is not mirrored."""
+        found = self.found(message_id)
+        return found[-1][0] if found else None
+
     def found(self, message_id: MessageId) -> list[tuple[ThreadId, Entry]]:
         """Return the threads that list the message: one, or two while Gmail is moving it."""
         return [(place, self.entries[place][message_id]) for place in self.places.get(message_id, ())]

@@ -26,7 +26,9 @@ SLICE_SECONDS = 5.0
 PLAN_THREADS = 500
 
 
-def decide(change: NetChange, entry: Entry | None, policy: Policy, run: Run | None) -> Decision:
+def decide(
+    change: NetChange, entry: Entry | None, policy: Policy, run: Run | None, *, place: ThreadId | None = None
+) -> Decision:
     """Return what a net change asks for.
 
     Args:
@@ -34,6 +36,7 @@ def decide(change: NetChange, entry: Entry | None, policy: Policy, run: Run | No
         entry: the message as mirrored, None if it is not.
         policy: which messages are mirrored.
         run: the run under way, if there is one.
+        place: the thread that has it in the mirror; when history names another one, Gmail moved it.
 
     A label change of a message that is not mirrored means that the mirror lacks it: it is fetched, unless a run under
     way has it in its listing and will bring it. A message that enters the policy (out of TRASH, say) may not be in that
@@ -42,7 +45,7 @@ def decide(change: NetChange, entry: Entry | None, policy: Policy, run: Run | No
     if change.deleted:
         return "remove" if entry is not None else "ignore"
     if entry is not None:
-        return "relabel"
+        return "relabel" if place in (None, change.thread_id) else "fetch"
     if change.told is not None and not policy.wants(change.told):
         return "ignore"
     if change.added:
