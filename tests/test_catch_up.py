@@ -336,3 +336,32 @@ def test_a_message_moved_out_of_a_thread_that_changes_too_is_moved() -> None:
     world.notify()
     assert world.differences() == []
     assert len(world.documents("threads")) == 1
+
+
+@pytest.mark.parametrize("leave", ["delete", "trash"])
+def test_an_unreadable_message_that_is_moved_and_leaves_is_removed(leave: str) -> None:
+    """A parked message that turns out to be gone or unwanted is removed from wherever the mirror still has it."""
+    world = World()
+    first, second = world.ada.deliver(mail("One")), world.ada.deliver(mail("Two"))
+    world.connect(Policy(include_spam_trash=False))
+
+    def fail(method: str, subject: str) -> None:
+        if subject == second:
+            raise GmailUnavailable("500")
+
+    world.accounts.before = fail
+    world.ada.merge_threads(first, second)
+    world.notify()
+    assert world.documents("parked")[second]["threadId"] == first
+    world.accounts.before = None
+    if leave == "delete":
+        world.ada.delete([second])
+    else:
+        world.ada.trash(second)
+    # As if that change had been told under a cursor that was passed already: only the retry is left to find it.
+    world.sqlite._connection.execute(
+        "UPDATE documents SET data = json_set(data, '$.cursor', ?) WHERE collection = 'mailboxes'", (world.head(),)
+    )
+    world.sweep()
+    world.sweep()
+    assert world.differences(lambda labels: "TRASH" not in labels) == []

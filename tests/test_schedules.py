@@ -137,7 +137,8 @@ LABELS = ["STARRED", "IMPORTANT", "UNREAD", "INBOX"]
 
 # 106: a message trashed and moved to another thread at once stayed in a mirror without trash.
 # 101757, 202599: a message moved while its old thread changed as well was only relabelled there.
-FOUND = (106, 101757, 202599)
+# 400446: an unreadable message that was moved and then trashed stayed in its old thread, in a mirror without trash.
+FOUND = (106, 101757, 202599, 400446)
 
 
 @pytest.mark.parametrize("seed", [*range(100), *FOUND])

@@ -139,9 +139,11 @@ def look_up_fetched(hold: Hold, sheet: Sheet, fetched: Fetched) -> None:
     """Bring every thread onto the sheet that a fetched message belongs to.
 
     A message that Gmail moved from another thread is found out by the refusal to create it twice; a worker that was
-    refused once looks up where its messages are mirrored now.
+    refused once looks up where its messages are mirrored now. One that is to leave the mirror creates nothing, so it is
+    looked up always.
     """
-    ids = [message.id for message in fetched.messages] if hold.wary else []
+    wants = hold.mailbox.policy.wants
+    ids = [message.id for message in fetched.messages if hold.wary or not wants(message.label_ids)]
     look_up(hold, sheet, {message.thread_id for message in fetched.messages}, ids)
 
 

@@ -8,7 +8,7 @@ made it fail. Law 6.
 from collections.abc import Sequence
 
 from mailmirror.errors import DocumentExists
-from mailmirror.fetch import Fetched, bring_labels, fetch_messages, look_up_fetched
+from mailmirror.fetch import Fetched, bring_labels, fetch_messages, look_up, look_up_fetched
 from mailmirror.lease import Hold
 from mailmirror.log import log
 from mailmirror.mirror import Bring, Edit, Remove, Sheet
@@ -68,6 +68,8 @@ def _commit(hold: Hold, items: Sequence[Parked], fetched: Fetched) -> None:
         wary=hold.wary,
     )
     look_up_fetched(hold, sheet, fetched)
+    # What is gone may be mirrored in another thread than it was parked with.
+    look_up(hold, sheet, set(), fetched.gone)
     bring_labels(hold, {label for message in fetched.messages for label in message.label_ids})
     edits: list[Edit] = [Bring(message, rewrite=True) for message in fetched.messages]
     parts = sheet.slices([*edits, *map(Remove, fetched.gone)])
