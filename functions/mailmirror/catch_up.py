@@ -14,7 +14,7 @@ from datetime import datetime
 
 from mailmirror import planner, reconcile
 from mailmirror.errors import DocumentExists, HistoryExpired, PageTokenExpired
-from mailmirror.fetch import Fetched, bring_labels, fetch_messages, look_up, look_up_fetched
+from mailmirror.fetch import Fetched, bring_labels, fetch_messages, look_up, look_up_fetched, open_sheet
 from mailmirror.history import NetChange, fold
 from mailmirror.lease import Hold
 from mailmirror.log import log
@@ -87,14 +87,7 @@ class CatchUp:
         hold = self.hold
         changes = fold(page.records)
         threads = {change.thread_id for change in changes}
-        sheet = Sheet(
-            hold.store.threads(hold.mailbox.email_address, threads),
-            policy=hold.mailbox.policy,
-            origin="live",
-            now=hold.clock.now(),
-            looked_up=threads,
-            wary=hold.wary,
-        )
+        sheet = open_sheet(hold, hold.store.threads(hold.mailbox.email_address, threads), threads, "live")
         lost = [c.message_id for c in changes if planner.leaves(c, sheet.policy) and sheet.entry(c.message_id) is None]
         look_up(hold, sheet, set(), lost)
         run = hold.mailbox.active_run

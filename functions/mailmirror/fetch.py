@@ -12,7 +12,7 @@ from mailmirror.errors import HistoryExpired, PageTokenExpired
 from mailmirror.lease import Hold
 from mailmirror.log import log
 from mailmirror.mirror import OUTDATED, Edit, Sheet
-from mailmirror.model import Gone, HistoryId, LabelId, Message, MessageId, Origin, Parked, ThreadId
+from mailmirror.model import Gone, HistoryId, LabelId, Message, MessageId, Origin, Parked, Thread, ThreadId
 from mailmirror.slice import MIRROR_WRITES
 
 LATE = "Gmail named this message but does not find it yet."
@@ -117,6 +117,25 @@ def deleted_since(hold: Hold, start: HistoryId) -> set[MessageId]:
         token = page.next_page_token
         if token is None:
             return deleted
+
+
+def open_sheet(hold: Hold, known: Mapping[ThreadId, Thread], looked_up: Iterable[ThreadId], origin: Origin) -> Sheet:
+    """Return a sheet of threads as they are mirrored, to be written under this lease.
+
+    Args:
+        hold: the lease.
+        known: the threads that are mirrored.
+        looked_up: the threads that were looked for.
+        origin: what brings the edits.
+    """
+    return Sheet(
+        known,
+        policy=hold.mailbox.policy,
+        origin=origin,
+        now=hold.clock.now(),
+        looked_up=looked_up,
+        wary=hold.wary,
+    )
 
 
 def look_up(hold: Hold, sheet: Sheet, threads: Set[ThreadId], messages: Iterable[MessageId] = ()) -> None:

@@ -254,7 +254,6 @@ class Sheet:
         if history_id <= entry.history_id and labels == entry.label_ids:
             return
         # A change that comes to nothing still moves the history id: it proves that the message was there then.
-        history_id = max(history_id, entry.history_id)
         self.entries[thread_id][message_id] = replace(entry, label_ids=labels, history_id=history_id)
         self._note_labels(message_id, thread_id, entry.label_ids, labels)
         fields = {"labelIds": sorted(labels), "historyId": history_id, "syncedAt": self.now}

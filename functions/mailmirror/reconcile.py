@@ -12,16 +12,16 @@ copy is told by its history id. What the listing lacks is extra only if nothing 
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from mailmirror import listing, mending, planner
 from mailmirror.documents import to_document
 from mailmirror.errors import DocumentExists
-from mailmirror.fetch import bring_labels, fetch_messages, look_up_fetched
+from mailmirror.fetch import bring_labels, fetch_messages, look_up_fetched, open_sheet
 from mailmirror.lease import Hold
 from mailmirror.log import log
-from mailmirror.mirror import Bring, Edit, Remove, Sheet
+from mailmirror.mirror import Bring, Edit, Remove
 from mailmirror.model import (
     Coverage,
     Mailbox,
@@ -30,7 +30,6 @@ from mailmirror.model import (
     Origin,
     Parked,
     Run,
-    Thread,
     ThreadId,
 )
 from mailmirror.planner import Item, Manifest
@@ -159,7 +158,12 @@ class Reconcile:
         final: bool = False,
     ) -> None:
         units, rejected = self.hold.gmail.spent, self.hold.gmail.rejected
-        run = replace(run, units=run.units + units - self._units[0], rejected=run.rejected + rejected - self._units[1])
+        stored = self.run
+        run = replace(
+            run,
+            units=stored.units + units - self._units[0],
+            rejected=stored.rejected + rejected - self._units[1],
+        )
         documents = [*(writes or []), *([Write("put", ("runs", run.id), to_document(run))] if final else [])]
         self.hold.commit(
             replace(mailbox or self.hold.mailbox, run=run),
@@ -183,8 +187,7 @@ class Reconcile:
         size = planner.PLAN_THREADS
         mirrored = self.hold.store.scan_threads(self.hold.mailbox.email_address, after=run.plan_after, limit=size)
         known = {thread.id: thread for thread in mirrored}
-        # Beyond the last thread scanned nothing is known of the mirror yet, so the listing waits for the next scan
-        # there.
+        # Beyond the last thread scanned nothing is known of the mirror yet: there the listing waits for the next scan.
         bound = mirrored[-1].id if len(mirrored) == size else None
         first = bisect_right(order, run.plan_after)
         ids = known.keys() | {t for t in order[first : first + size] if bound is None or t <= bound}
@@ -243,7 +246,7 @@ class Reconcile:
         done = run.offset + count
         after = replace(run, offset=done) if done < len(items) else replace(run, at=run.at - 1, offset=0)
         fetched = mending.fetch_items(self.hold, run, chosen, known, self.origin)
-        sheet = self._sheet(known, chosen)
+        sheet = open_sheet(self.hold, known, [item.thread_id for item in chosen], self.origin)
         look_up_fetched(self.hold, sheet, fetched)
         bring_labels(self.hold, {label for message in fetched.messages for label in message.label_ids})
         handled = sum(len(item.get) + len(item.look) for item in chosen)
@@ -263,20 +266,8 @@ class Reconcile:
             threads_processed=run.threads_processed + len(chosen),
             messages_processed=run.messages_processed + len(fetched.messages),
             eta_at=planner.eta(run, run.done + handled, self.hold.clock.now()),
-            units=self.run.units,
-            rejected=self.run.rejected,
         )
         self._commit(after, parts[-1] if parts else None, park=fetched.parked, unpark=fetched.settled())
-
-    def _sheet(self, known: Mapping[ThreadId, Thread], items: Sequence[Item]) -> Sheet:
-        return Sheet(
-            known,
-            policy=self.hold.mailbox.policy,
-            origin=self.origin,
-            now=self.hold.clock.now(),
-            looked_up=[item.thread_id for item in items],
-            wary=self.hold.wary,
-        )
 
     # Deleting: what a complete listing does not have.
 
@@ -289,9 +280,9 @@ class Reconcile:
         chosen = extras[run.offset : run.offset + planner.GROUP_FETCHES]
         done = run.offset + len(chosen)
         after = replace(run, offset=done) if done < len(extras) else replace(run, at=run.at + 1, offset=0)
-        items = [item for _, item in chosen]
-        known = self.hold.store.threads(self.hold.mailbox.email_address, {item.thread_id for item in items})
-        sheet = self._sheet(known, items)
+        threads = {item.thread_id for _, item in chosen}
+        known = self.hold.store.threads(self.hold.mailbox.email_address, threads)
+        sheet = open_sheet(self.hold, known, threads, self.origin)
         ids = {message_id: item.thread_id for message_id, item in chosen}
         # What something touched since the comparison may have come back, or may not: Gmail is asked.
         touched = {i: t for i, t in ids.items() if (e := sheet.entry(i)) is not None and e.history_id > run.signpost}
@@ -305,8 +296,6 @@ class Reconcile:
         after = replace(
             after,
             removed=run.removed - sum(part.messages for part in parts),
-            units=self.run.units,
-            rejected=self.run.rejected,
         )
         self._commit(after, parts[-1] if parts else None, park=fetched.parked)
 

@@ -8,10 +8,10 @@ made it fail. Law 6.
 from collections.abc import Sequence
 
 from mailmirror.errors import DocumentExists
-from mailmirror.fetch import Fetched, bring_labels, fetch_messages, look_up, look_up_fetched
+from mailmirror.fetch import Fetched, bring_labels, fetch_messages, look_up, look_up_fetched, open_sheet
 from mailmirror.lease import Hold
 from mailmirror.log import log
-from mailmirror.mirror import Bring, Edit, Remove, Sheet
+from mailmirror.mirror import Bring, Edit, Remove
 from mailmirror.model import Origin, Parked
 from mailmirror.parked import DEADLY, GONE_AFTER, RETRIES
 
@@ -59,14 +59,7 @@ def _failed(hold: Hold, item: Parked) -> Fetched:
 def _commit(hold: Hold, items: Sequence[Parked], fetched: Fetched) -> None:
     address = hold.mailbox.email_address
     threads = {item.thread_id for item in items} if fetched.messages or fetched.gone else set()
-    sheet = Sheet(
-        hold.store.threads(address, threads),
-        policy=hold.mailbox.policy,
-        origin=fetched.origin,
-        now=hold.clock.now(),
-        looked_up=threads,
-        wary=hold.wary,
-    )
+    sheet = open_sheet(hold, hold.store.threads(address, threads), threads, fetched.origin)
     look_up_fetched(hold, sheet, fetched)
     # What is gone may be mirrored in another thread than it was parked with.
     look_up(hold, sheet, set(), fetched.gone)
