@@ -15,7 +15,7 @@ from mailmirror.app import configure_logs, log_unexpected
 from mailmirror.errors import AccessRevoked, GmailUnavailable
 from mailmirror.log import log
 
-from tests.world import ADA, World, push
+from tests.world import ADA, World, mail, push
 
 SOURCES = sorted((Path(__file__).resolve().parent.parent / "functions").rglob("*.py"))
 MARKER = "xyzzy"
@@ -235,4 +235,62 @@ def test_no_mail_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     told = "\n".join(json.dumps(event) for event in events)
     assert MARKER not in told
     assert set(re.findall(r"[\w.]+@[\w.]+", told)) == {ADA}
+    world.sqlite.close()
+
+
+def test_what_alerts_are_made_of(capsys: pytest.CaptureFixture[str]) -> None:
+    """The events that operators are woken by say how late a sync was, what is parked, what Gmail refused, which mailbox
+    needs access again, and which watch nobody renewed.
+    """
+    configure_logs("INFO")
+    world = World()
+    world.connect()
+    message = world.ada.deliver(mail("New"))
+
+    def unreadable(method: str, subject: str) -> None:
+        if method == "users.messages.get":
+            raise GmailUnavailable("Gmail did not answer.")
+
+    world.accounts.before = unreadable
+    notice = push({"emailAddress": ADA, "historyId": world.head()})
+    world.clock.advance(30)
+    assert world.app.push(world.app.sync_history, notice) == 204
+    synced = [event for event in lines(capsys) if event["event"] == "synced"][-1]
+    assert (synced["status"], synced["lag"], synced["parked"], synced["rejected"]) == ("done", 30.0, 1, 0)
+    assert message not in json.dumps(synced)
+
+    world.app.run_work(push({"mailbox": ADA, "task": "sync"}))
+    assert [event["lag"] for event in lines(capsys) if event["event"] == "synced"] == [None]
+
+    def revoked(method: str, subject: str) -> None:
+        raise AccessRevoked("Access was withdrawn.")
+
+    world.accounts.before = revoked
+    assert world.app.push(world.app.run_work, push({"mailbox": ADA, "task": "sync"})) == 204
+    told = {event["event"]: event for event in lines(capsys)}
+    assert told["turn_failed"]["rejected"] == 0
+    wanted = {"severity": "ERROR", "mailbox": ADA, "error": "AccessRevoked", "reason": "Access was withdrawn."}
+    assert wanted.items() <= told["reauth_required"].items()
+
+    world.app.renew_watches()
+    assert "watch_expiring" not in {event["event"] for event in lines(capsys)}
+    world.clock.advance(86_400 * 5 + 1)
+    world.app.renew_watches()
+    expiring = [event for event in lines(capsys) if event["event"] == "watch_expiring"]
+    assert [(event["mailbox"], event["severity"]) for event in expiring] == [(ADA, "WARNING")]
+    world.sqlite.close()
+
+
+def test_an_overdue_mailbox_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """A sweep says how late the most overdue mailbox is."""
+    configure_logs("INFO")
+    world = World()
+    world.connect()
+    world.app.sweep_mailboxes()
+    world.clock.advance(7_200)
+    world.app.sweep_mailboxes()
+    swept = [event for event in lines(capsys) if event["event"] == "swept"]
+    assert swept[0]["overdue"] == 0.0
+    assert swept[1]["mailboxes"] == 1
+    assert 6_000 < swept[1]["overdue"] <= 7_200
     world.sqlite.close()

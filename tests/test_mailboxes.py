@@ -339,10 +339,21 @@ def test_sweep_and_renew() -> None:
         address = f"{name}@example.com"
         due = now if name != "eve" else now + timedelta(seconds=1)
         world.store.create_mailbox(Mailbox(address, now, Watch(now + left), due))
-    assert mailboxes.sweep(world.store, world.outbox, now) == 2
+    assert mailboxes.sweep(world.store, world.outbox, now) == (2, 0.0)
     assert mailboxes.renew(world.store, world.outbox, now) == 1
     assert sorted(world.outbox.work) == [
         ("bob@example.com", "sync"),
         ("eve@example.com", "renew"),
         ("zoe@example.com", "sync"),
     ]
+
+
+def test_sweep_tells_how_late_it_is() -> None:
+    """The sweep says by how many seconds the most overdue mailbox is late: nobody came to it when it was due."""
+    world = World()
+    now = world.clock.now()
+    for name, late in {"bob": 60, "eve": 4_000, "zoe": -60}.items():
+        due = now - timedelta(seconds=late)
+        world.store.create_mailbox(Mailbox(f"{name}@example.com", now, Watch(now + timedelta(days=7)), due))
+    assert mailboxes.sweep(world.store, world.outbox, now) == (2, 4_000.0)
+    assert mailboxes.sweep(world.store, world.outbox, now - timedelta(days=1)) == (0, 0.0)

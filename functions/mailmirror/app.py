@@ -136,6 +136,9 @@ class App:
             messages=turn.messages,
             threads=turn.threads,
             units=turn.units,
+            rejected=turn.rejected,
+            lag=turn.lag,
+            parked=turn.parked,
         )
         if turn.status == "unfinished":
             # After the release, so that whoever gets it finds the lease free.
@@ -146,8 +149,8 @@ class App:
 
     def sweep_mailboxes(self) -> int:
         """Publish work for each mailbox that is due and return how many."""
-        count = mailboxes.sweep(self.store, self.publisher, self.clock.now())
-        log("swept", mailboxes=count)
+        count, overdue = mailboxes.sweep(self.store, self.publisher, self.clock.now())
+        log("swept", mailboxes=count, overdue=overdue)
         return count
 
     def renew_watches(self) -> int:

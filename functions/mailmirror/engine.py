@@ -65,12 +65,32 @@ class Turn:
             the lease and will see the hint; or why nothing was done.
         messages, threads: how many were changed.
         units: quota units spent.
+        rejected: calls that Gmail refused for quota.
+        lag: seconds from the errand's notification to the commit that answered it, None if there was neither.
+        parked: how many messages of the mailbox are parked, None if the lease was not taken.
     """
 
     status: Status
     messages: int = 0
     threads: int = 0
     units: int = 0
+    rejected: int = 0
+    lag: float | None = None
+    parked: int | None = None
+
+    def and_then(self, hold: Hold, errand: Errand) -> "Turn":
+        """Return this turn with what was done under one more lease."""
+        state = hold.mailbox
+        answered = errand.noticed_at is not None and state.last_notification_at == errand.noticed_at
+        return Turn(
+            self.status,
+            messages=self.messages + hold.messages_processed,
+            threads=self.threads + hold.threads_processed,
+            units=self.units + hold.gmail.spent,
+            rejected=self.rejected + hold.gmail.rejected,
+            lag=state.lag if answered else self.lag,
+            parked=state.counts.parked,
+        )
 
 
 class SyncEngine:
@@ -126,25 +146,23 @@ class SyncEngine:
             if refusal == "throttled" and errand.hint and mailbox.throttled_until is not None:
                 self.store.raise_hint(errand.mailbox, errand.hint, mailbox.throttled_until)
             return Turn(refusal)
-        messages = threads = units = 0
+        turn = Turn("done")
         while True:
             hold = self._take(mailbox, errand)
             if hold is None:
-                return Turn("held", messages, threads, units)
+                return replace(turn, status="held")
             complete = self._turn(hold, errand)
-            messages += hold.messages_processed
-            threads += hold.threads_processed
-            units += hold.gmail.spent
+            turn = turn.and_then(hold, errand)
             # Read only now: whoever found the lease taken raised the hint first and looked at the lease afterwards.
             fresh = self.store.mailbox(errand.mailbox)
             if fresh is None:
-                return Turn("done", messages, threads, units)
+                return turn
             if not complete or (fresh.unfinished and not errand.runs):
-                return Turn("unfinished", messages, threads, units)
+                return replace(turn, status="unfinished")
             if fresh.hint <= fresh.cursor and not fresh.unfinished:
-                return Turn("done", messages, threads, units)
+                return turn
             if self.clock.now() >= errand.deadline:
-                return Turn("unfinished", messages, threads, units)
+                return replace(turn, status="unfinished")
             mailbox, errand = fresh, replace(errand, hint=0, noticed_at=None, renew=False)
 
     def _take(self, mailbox: Mailbox, errand: Errand) -> Hold | None:
@@ -286,6 +304,8 @@ class SyncEngine:
             error=type(error).__name__,
             reason=str(error),
             retry=not error.acknowledge,
+            units=hold.gmail.spent,
+            rejected=hold.gmail.rejected,
         )
         if isinstance(error, LeaseLost) or hold.released:
             return
@@ -293,6 +313,14 @@ class SyncEngine:
         if isinstance(error, Throttled):
             mailbox = replace(mailbox, throttled_until=error.until or now + THROTTLED_REST)
         mailbox = replace(mailbox, problem=Problem(type(error).__name__, str(error), error.action, now))
+        if mailboxes.phase(mailbox, now) == "reauth_required":
+            log(
+                "reauth_required",
+                mailbox.email_address,
+                level=logging.ERROR,
+                error=type(error).__name__,
+                reason=str(error),
+            )
         try:
             hold.commit(mailbox, release=True)
         except MailmirrorError as second:

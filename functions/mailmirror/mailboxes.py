@@ -4,11 +4,13 @@ Knows: the rules of a mailbox's life and of its next due time. Does not know: ho
 over mailboxes only to publish one work message for each.
 """
 
+import logging
 import re
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from mailmirror.errors import InvalidInput, UnknownMailbox
+from mailmirror.log import log
 from mailmirror.model import Mailbox, MailboxId, Mode, Phase, Policy, RunRequest, Watch
 from mailmirror.ports import Clock, GmailAccounts, Publisher, Store
 
@@ -148,21 +150,27 @@ def request_run(store: Store, clock: Clock, mailbox: MailboxId, mode: Mode, run_
     return wanted.run_id
 
 
-def sweep(store: Store, publisher: Publisher, now: datetime) -> int:
-    """Publish `sync` for each mailbox that is due and return how many: what makes lost notifications and crashes
-    harmless.
+def sweep(store: Store, publisher: Publisher, now: datetime) -> tuple[int, float]:
+    """Publish `sync` for each mailbox that is due: what makes lost notifications and crashes harmless.
+
+    Returns:
+        How many, and by how many seconds the most overdue of them is late, 0.0 if none is.
     """
-    count = 0
-    for mailbox in store.due_mailboxes(now):
-        publisher.publish(mailbox, "sync")
-        count += 1
-    return count
+    count, overdue = 0, 0.0
+    for due in store.due_mailboxes(now):
+        publisher.publish(due.mailbox, "sync")
+        count, overdue = count + 1, max(overdue, (now - due.at).total_seconds())
+    return count, overdue
 
 
 def renew(store: Store, publisher: Publisher, now: datetime) -> int:
-    """Publish `renew` for each watch that was not renewed today and return how many."""
+    """Publish `renew` for each watch that was not renewed today and return how many; name those that lapse soon, which
+    the renewals of the days before did not reach.
+    """
     count = 0
-    for mailbox in store.watches_expiring(now + WATCH_RENEWAL):
-        publisher.publish(mailbox, "renew")
+    for due in store.watches_expiring(now + WATCH_RENEWAL):
+        publisher.publish(due.mailbox, "renew")
+        if due.at - now < WATCH_RESERVE:
+            log("watch_expiring", due.mailbox, level=logging.WARNING)
         count += 1
     return count

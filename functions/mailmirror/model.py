@@ -237,6 +237,14 @@ class Mailbox:
 
 
 @dataclass(frozen=True, slots=True)
+class Due:
+    """A mailbox for which something is due, and when: it is to be looked at, or its watch lapses."""
+
+    mailbox: MailboxId
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """The right to write one mailbox, for a while: document `leases/{mailbox}`.
 

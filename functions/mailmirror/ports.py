@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from mailmirror.model import (
+    Due,
     Failed,
     FetchedThread,
     Gone,
@@ -152,12 +153,12 @@ class Store(Protocol):
         """Return mailboxes in the order of their addresses, those after `after`."""
         ...
 
-    def due_mailboxes(self, now: datetime) -> Iterator[MailboxId]:
+    def due_mailboxes(self, now: datetime) -> Iterator[Due]:
         """Yield the mailboxes whose `nextDueAt` is not after `now`, the longest due first."""
         ...
 
-    def watches_expiring(self, before: datetime) -> Iterator[MailboxId]:
-        """Yield the mailboxes whose watch expires before a time, the first to lapse first."""
+    def watches_expiring(self, before: datetime) -> Iterator[Due]:
+        """Yield the mailboxes whose watch expires before a time, and when: the first to lapse first."""
         ...
 
     def raise_hint(self, mailbox: MailboxId, history_id: HistoryId, due_at: datetime) -> None:

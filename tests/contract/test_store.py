@@ -19,7 +19,7 @@ from mailmirror.adapters import firestore as firestore_adapter
 from mailmirror.adapters import sqlite as sqlite_adapter
 from mailmirror.documents import from_document, to_document
 from mailmirror.errors import DocumentExists, LeaseHeld, LeaseLost, UnknownMailbox
-from mailmirror.model import Held, Mailbox, Parked, Policy, RunRequest, Thread, Watch
+from mailmirror.model import Due, Held, Mailbox, Parked, Policy, RunRequest, Thread, Watch
 from mailmirror.ports import Store
 from mailmirror.slice import Write
 
@@ -104,23 +104,25 @@ def test_mailboxes_are_paged_by_address(store: Store) -> None:
 
 
 def test_due_mailboxes_longest_due_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exactly the mailboxes due by now are found, the longest due first, however many pages that takes."""
+    """Exactly the mailboxes due by now are found, and since when, the longest due first, however many pages that takes."""
     _small_pages(monkeypatch)
     minutes = {"a": -1, "b": 0, "c": -3, "d": 1, "e": -3, "f": -2, "g": -3}
     for name, offset in minutes.items():
         due_at = NOW + timedelta(minutes=offset)
         store.create_mailbox(replace(new_mailbox(name), next_due_at=due_at))
-    assert list(store.due_mailboxes(NOW)) == ["c", "e", "g", "f", "a", "b"]
+    due = [Due(name, NOW + timedelta(minutes=minutes[name])) for name in ["c", "e", "g", "f", "a", "b"]]
+    assert list(store.due_mailboxes(NOW)) == due
     assert list(store.due_mailboxes(NOW - timedelta(days=1))) == []
 
 
 def test_watches_expiring_first_to_lapse_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exactly the watches that expire before the time are found, the first to lapse first."""
+    """Exactly the watches that expire before the time are found, and when they do, the first to lapse first."""
     _small_pages(monkeypatch)
     hours = {"a": 3, "b": 48, "c": -1, "d": 47, "e": 100}
     for name, offset in hours.items():
         store.create_mailbox(replace(new_mailbox(name), watch=Watch(NOW + timedelta(hours=offset))))
-    assert list(store.watches_expiring(NOW + timedelta(hours=48))) == ["c", "a", "d"]
+    expiring = [Due(name, NOW + timedelta(hours=hours[name])) for name in ["c", "a", "d"]]
+    assert list(store.watches_expiring(NOW + timedelta(hours=48))) == expiring
 
 
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:

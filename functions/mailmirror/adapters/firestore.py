@@ -23,6 +23,7 @@ from mailmirror import fence
 from mailmirror.documents import from_document, to_document
 from mailmirror.errors import DocumentExists, LeaseHeld, LeaseLost, StoreUnavailable, UnknownMailbox
 from mailmirror.model import (
+    Due,
     Held,
     HistoryId,
     Lease,
@@ -104,10 +105,10 @@ class FirestoreStore:
         query = _after(self._client.collection("mailboxes").order_by("__name__").limit(limit), after)
         return [from_document(Mailbox, _document(snapshot)) for snapshot in self._results(query)]
 
-    def due_mailboxes(self, now: datetime) -> Iterator[MailboxId]:
+    def due_mailboxes(self, now: datetime) -> Iterator[Due]:
         return self._mailboxes_by("nextDueAt", "<=", now)
 
-    def watches_expiring(self, before: datetime) -> Iterator[MailboxId]:
+    def watches_expiring(self, before: datetime) -> Iterator[Due]:
         return self._mailboxes_by("watch.expiresAt", "<", before)
 
     def raise_hint(self, mailbox: MailboxId, history_id: HistoryId, due_at: datetime) -> None:
@@ -255,8 +256,8 @@ class FirestoreStore:
         lease = self.lease(mailbox)
         return lease.version if lease is not None and fence.stored(lease, wanted) else None
 
-    def _mailboxes_by(self, field: str, operator: str, bound: datetime) -> Iterator[MailboxId]:
-        """Yield ids page by page: thousands of mailboxes fit, and the consumer may take its time between them."""
+    def _mailboxes_by(self, field: str, operator: str, bound: datetime) -> Iterator[Due]:
+        """Yield them page by page: thousands of mailboxes fit, and the consumer may take its time between them."""
         query = (
             self._client.collection("mailboxes")
             .where(filter=FieldFilter(field, operator, bound))
@@ -267,7 +268,7 @@ class FirestoreStore:
         )
         page = self._results(query)
         while page:
-            yield from (snapshot.id for snapshot in page)
+            yield from (Due(snapshot.id, _plain(snapshot.get(field))) for snapshot in page)
             page = self._results(query.start_after(page[-1])) if len(page) == _PAGE else []
 
     def _send(self, batch: "_Batch") -> object:

@@ -23,6 +23,7 @@ from mailmirror import fence
 from mailmirror.documents import from_document, to_document
 from mailmirror.errors import DocumentExists, LeaseLost, StoreUnavailable, UnknownMailbox
 from mailmirror.model import (
+    Due,
     Held,
     HistoryId,
     Lease,
@@ -125,10 +126,10 @@ class SqliteStore:
     def mailboxes(self, *, after: MailboxId = "", limit: int = 100) -> list[Mailbox]:
         return [from_document(Mailbox, document) for document in self._scan("mailboxes", after, limit)]
 
-    def due_mailboxes(self, now: datetime) -> Iterator[MailboxId]:
+    def due_mailboxes(self, now: datetime) -> Iterator[Due]:
         return self._mailboxes_by(_DUE, now)
 
-    def watches_expiring(self, before: datetime) -> Iterator[MailboxId]:
+    def watches_expiring(self, before: datetime) -> Iterator[Due]:
         return self._mailboxes_by(_WATCHES_EXPIRING, before)
 
     def raise_hint(self, mailbox: MailboxId, history_id: HistoryId, due_at: datetime) -> None:
@@ -266,11 +267,11 @@ class SqliteStore:
             self._known(mailbox)
             _merge(write, "mailboxes", mailbox, fields)
 
-    def _mailboxes_by(self, query: str, bound: datetime) -> Iterator[MailboxId]:
-        """Yield ids page by page: thousands of mailboxes fit, and the consumer may take its time between them."""
+    def _mailboxes_by(self, query: str, bound: datetime) -> Iterator[Due]:
+        """Yield them page by page: thousands of mailboxes fit, and the consumer may take its time between them."""
         page = self._rows(query, (_text(bound), "", "", _PAGE))
         while page:
-            yield from (mailbox for _, mailbox in page)
+            yield from (Due(mailbox, datetime.fromisoformat(at)) for at, mailbox in page)
             page = self._rows(query, (_text(bound), *page[-1], _PAGE)) if len(page) == _PAGE else []
 
 
