@@ -1,4 +1,4 @@
-"""`python -m local`: the demonstration, or the same stack kept running.
+"""`python -m local`: the demonstration, the same stack kept running, or a user's consent for a real mailbox.
 
 Knows: the command line. Does not know: what the commands do.
 """
@@ -12,13 +12,17 @@ from pathlib import Path
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     options = _parser().parse_args(arguments)
-    if options.mbox is not None and not options.mbox.is_file():
-        print(
-            f"There is no file {options.mbox}: name an mbox file, a Google Takeout export for instance.",
-            file=sys.stderr,
-        )
-        return 2
     try:
+        if options.command == "consent":
+            from local import consent
+
+            return consent.run(options)
+        if options.mbox is not None and not options.mbox.is_file():
+            print(
+                f"There is no file {options.mbox}: name an mbox file, a Google Takeout export for instance.",
+                file=sys.stderr,
+            )
+            return 2
         if options.command == "demo":
             from local import demo
 
@@ -44,6 +48,13 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--keep", action="store_true", help="keep the logs and the SQLite file")
     dev = commands.add_parser("dev", parents=[common], help="the same stack, kept running with a small mailbox")
     dev.add_argument("--messages", type=_count, default=50, help="how many messages the mailbox begins with")
+    consent = commands.add_parser(
+        "consent", help="ask a user for consent and keep the refresh token for GMAIL_AUTH=oauth"
+    )
+    consent.add_argument("--project", required=True, help="the project the functions are deployed in")
+    consent.add_argument("--mailbox", required=True, help="the address of the user who is asked")
+    consent.add_argument("--client", type=Path, required=True, metavar="FILE", help="the OAuth client's JSON download")
+    consent.add_argument("--scopes", help="as GMAIL_SCOPES, separated by spaces or commas; read-only access without it")
     return parser
 
 

@@ -1,6 +1,7 @@
 """Configuration: each variable with its default, what it takes, and the sentence that refuses anything else."""
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -24,6 +25,8 @@ DEFAULTS = {
     "firestore_database": "(default)",
     "body_bucket": "",
     "gmail_delegate": "",
+    "gmail_oauth_client": "",
+    "gmail_token_prefix": "",
     "gmail_scopes": (READONLY_SCOPE,),
     "gmail_api_root": "https://gmail.googleapis.com/",
     "gmail_units_per_minute": 6_000,
@@ -45,6 +48,14 @@ GOOD = [
     ("BODY_BUCKET", "my-bodies", "body_bucket", "my-bodies"),
     ("GMAIL_AUTH", "none", "gmail_auth", "none"),
     ("GMAIL_DELEGATE", "mail@p.iam.gserviceaccount.com", "gmail_delegate", "mail@p.iam.gserviceaccount.com"),
+    ("GMAIL_OAUTH_CLIENT", "projects/p/secrets/client", "gmail_oauth_client", "projects/p/secrets/client"),
+    (
+        "GMAIL_OAUTH_CLIENT",
+        "projects/example.com:p/secrets/A-b_9",
+        "gmail_oauth_client",
+        "projects/example.com:p/secrets/A-b_9",
+    ),
+    ("GMAIL_TOKEN_PREFIX", "projects/p/secrets/token-", "gmail_token_prefix", "projects/p/secrets/token-"),
     ("GMAIL_SCOPES", "https://mail.google.com/", "gmail_scopes", ("https://mail.google.com/",)),
     ("GMAIL_SCOPES", "https://a/b,https://a/c", "gmail_scopes", ("https://a/b", "https://a/c")),
     ("GMAIL_SCOPES", "https://a/b  https://a/c", "gmail_scopes", ("https://a/b", "https://a/c")),
@@ -76,9 +87,16 @@ BAD = [
     ("WORK_TOPIC", "projects/p/subscriptions/s"),
     ("WORK_TOPIC", "//pubsub.googleapis.com/projects/p/topics/t"),
     ("BODY_BUCKET", "gs://my-bodies"),
-    ("GMAIL_AUTH", "oauth"),
     ("GMAIL_AUTH", "None"),
+    ("GMAIL_AUTH", "delegation oauth"),
     ("GMAIL_DELEGATE", "my-service-account"),
+    ("GMAIL_OAUTH_CLIENT", "client"),
+    ("GMAIL_OAUTH_CLIENT", "projects/p/secrets/client/versions/latest"),
+    ("GMAIL_OAUTH_CLIENT", "projects/p/secrets/"),
+    ("GMAIL_OAUTH_CLIENT", '{"installed": {}}'),
+    ("GMAIL_TOKEN_PREFIX", "token-"),
+    ("GMAIL_TOKEN_PREFIX", "projects/p/secrets/"),
+    ("GMAIL_TOKEN_PREFIX", "projects/p/secrets/" + "t" * 216),
     ("GMAIL_SCOPES", ","),
     ("GMAIL_API_ROOT", "gmail.googleapis.com"),
     ("GMAIL_API_ROOT", "ftp://gmail.googleapis.com/"),
@@ -178,6 +196,34 @@ def test_delegation_needs_the_account_to_impersonate() -> None:
         Settings.from_env(environment)
     settings = Settings.from_env(environment | {"GMAIL_DELEGATE": "a@p.iam.gserviceaccount.com"})
     assert (settings.gmail_auth, settings.gmail_delegate) == ("delegation", "a@p.iam.gserviceaccount.com")
+
+
+@pytest.mark.parametrize("missing", ["GMAIL_OAUTH_CLIENT", "GMAIL_TOKEN_PREFIX"])
+def test_consents_need_the_names_of_their_secrets(missing: str) -> None:
+    """With users' own consent the two names have no default, and nobody is impersonated."""
+    names = {
+        "GMAIL_OAUTH_CLIENT": "projects/p/secrets/client",
+        "GMAIL_TOKEN_PREFIX": "projects/p/secrets/token-",
+    }
+    environment = REQUIRED | {"GMAIL_AUTH": "oauth"} | names
+    settings = Settings.from_env(environment)
+    assert (settings.gmail_auth, settings.gmail_delegate) == ("oauth", "")
+    assert [settings.gmail_oauth_client, settings.gmail_token_prefix] == list(names.values())
+    del environment[missing]
+    with pytest.raises(BadSetting, match=rf"^{missing} is not set\.$"):
+        Settings.from_env(environment)
+
+
+def test_a_client_pasted_where_its_name_belongs_is_not_repeated() -> None:
+    """What the Cloud console downloads begins with the client's id; its secret does not get into the sentence."""
+    client = {
+        "client_id": f"{10**12}-{'x' * 32}.apps.googleusercontent.com",
+        "project_id": "my-project",
+        "client_secret": "GOCSPX-not-told",
+    }
+    with pytest.raises(BadSetting, match="GMAIL_OAUTH_CLIENT=") as refused:
+        Settings.from_env(REQUIRED | {"GMAIL_OAUTH_CLIENT": json.dumps({"web": client})})
+    assert "not-told" not in str(refused.value)
 
 
 def test_each_variable_is_tested_here() -> None:

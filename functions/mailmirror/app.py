@@ -239,7 +239,13 @@ def from_settings(settings: Settings) -> App:
 
     clock = SystemClock()
     accounts = GmailApiAccounts(
-        for_mailbox(settings.gmail_auth, settings.gmail_delegate, settings.gmail_scopes),
+        for_mailbox(
+            settings.gmail_auth,
+            settings.gmail_delegate,
+            settings.gmail_scopes,
+            oauth_client=settings.gmail_oauth_client,
+            token_prefix=settings.gmail_token_prefix,
+        ),
         api_root=settings.gmail_api_root,
         clock=clock,
         units_per_minute=settings.gmail_units_per_minute,

@@ -9,15 +9,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Literal, TypeVar, cast, get_args
 
 from mailmirror.quota import PriceTable
 
 Value = TypeVar("Value")
-GmailAuth = Literal["delegation", "none"]
+GmailAuth = Literal["delegation", "oauth", "none"]
 
 READONLY_SCOPE = "https://www.googleapis.com/auth/gmail.readonly"
 _TOPIC = re.compile(r"projects/[^/]+/topics/[^/]+")
+# The id of a secret has at most 255 characters; to the prefix of the tokens' a hash of 40 is added.
+_SECRET = re.compile(r"projects/[^/\s]+/secrets/[A-Za-z0-9_-]{1,255}")
+_SECRET_PREFIX = re.compile(r"projects/[^/\s]+/secrets/[A-Za-z0-9_-]{1,215}")
+# So much of a bad value is repeated: not the secret of an OAuth client that was pasted where its name belongs.
+_SHOWN = 100
 
 
 class BadSetting(ValueError):
@@ -35,8 +40,10 @@ class Settings:
         gmail_topic: full name of the topic that Gmail publishes to.
         work_topic: full name of the topic for work messages.
         body_bucket: bucket for large bodies; empty cuts them to what a document can hold.
-        gmail_auth: `delegation` (domain-wide, keyless) or `none` (a local fake).
+        gmail_auth: `delegation` (domain-wide, keyless), `oauth` (each user's own consent) or `none` (a local fake).
         gmail_delegate: the service account to impersonate.
+        gmail_oauth_client: full name of the secret with the OAuth client as the Cloud console downloads it.
+        gmail_token_prefix: what the full names of the secrets with the users' refresh tokens begin with.
         gmail_scopes: OAuth scopes, separated by spaces or commas.
         gmail_api_root: where Gmail is; moves single and batch calls.
         gmail_units_per_minute: the quota of one user in this project.
@@ -58,6 +65,8 @@ class Settings:
     body_bucket: str
     gmail_auth: GmailAuth
     gmail_delegate: str
+    gmail_oauth_client: str
+    gmail_token_prefix: str
     gmail_scopes: tuple[str, ...]
     gmail_api_root: str
     gmail_units_per_minute: int
@@ -89,7 +98,8 @@ class Settings:
             try:
                 return parse(text)
             except ValueError as error:
-                raise BadSetting(f"{name}={text!r} cannot be used: {error}.") from None
+                shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+                raise BadSetting(f"{name}={shown!r} cannot be used: {error}.") from None
 
         auth = read("GMAIL_AUTH", _auth)
         return cls(
@@ -100,6 +110,8 @@ class Settings:
             body_bucket=read("BODY_BUCKET", _name, ""),
             gmail_auth=auth,
             gmail_delegate=read("GMAIL_DELEGATE", _account, None if auth == "delegation" else ""),
+            gmail_oauth_client=read("GMAIL_OAUTH_CLIENT", _secret, None if auth == "oauth" else ""),
+            gmail_token_prefix=read("GMAIL_TOKEN_PREFIX", _secret_prefix, None if auth == "oauth" else ""),
             gmail_scopes=read("GMAIL_SCOPES", _scopes, READONLY_SCOPE),
             gmail_api_root=read("GMAIL_API_ROOT", _root, "https://gmail.googleapis.com/"),
             gmail_units_per_minute=read("GMAIL_UNITS_PER_MINUTE", _units, "6000"),
@@ -133,6 +145,18 @@ def _account(text: str) -> str:
     return text
 
 
+def _secret(text: str) -> str:
+    if text and not _SECRET.fullmatch(text):
+        raise ValueError("it must be a full name such as projects/my-project/secrets/my-client")
+    return text
+
+
+def _secret_prefix(text: str) -> str:
+    if text and not _SECRET_PREFIX.fullmatch(text):
+        raise ValueError("it must be the beginning of full names such as projects/my-project/secrets/my-token-")
+    return text
+
+
 def _host(text: str) -> str:
     if text and not re.fullmatch(r"[^\s/]+:[0-9]+", text):
         raise ValueError("it must be host:port")
@@ -140,10 +164,7 @@ def _host(text: str) -> str:
 
 
 def _auth(text: str) -> GmailAuth:
-    if text == "oauth":
-        raise ValueError("users' own consent is not available in this version, use delegation")
-    _one_of(text, get_args(GmailAuth))
-    return "delegation" if text == "delegation" else "none"
+    return cast("GmailAuth", _one_of(text, get_args(GmailAuth)))
 
 
 def _prices(text: str) -> PriceTable:

@@ -937,10 +937,8 @@ def test_delegation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_credentials() -> None:
-    """`none` gives no credentials; what is not available, or half configured, is said in a sentence."""
+    """`none` gives no credentials; delegation that is half configured is refused in a sentence."""
     assert credentials.for_mailbox("none", "", [])(ALICE) is None
-    with pytest.raises(ValueError, match="GMAIL_AUTH=oauth is not available in this version; use delegation"):
-        credentials.for_mailbox("oauth", "", ["scope"])
     with pytest.raises(ValueError, match="GMAIL_DELEGATE"):
         credentials.for_mailbox("delegation", "", ["scope"])
     with pytest.raises(ValueError, match="GMAIL_SCOPES"):

@@ -104,7 +104,7 @@ def test_mailboxes_are_paged_by_address(store: Store) -> None:
 
 
 def test_due_mailboxes_longest_due_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exactly the mailboxes due by now are found, and since when, the longest due first, however many pages that takes."""
+    """Exactly the mailboxes due by now are found, and since when: the longest due first, in any number of pages."""
     _small_pages(monkeypatch)
     minutes = {"a": -1, "b": 0, "c": -3, "d": 1, "e": -3, "f": -2, "g": -3}
     for name, offset in minutes.items():

@@ -45,7 +45,7 @@ _NO_GRANT = re.compile(
     r"|disabled_client|org_internal|invalid_scope"
 )
 _ADDRESS = re.compile(r"[^\s<>\"'(),:;]+@[^\s<>\"'(),:;]+")
-_SECRET = re.compile(r"\bya29\.\S+|\beyJ\S{20,}|\b1//\S+")
+_SECRET = re.compile(r"\bya29\.\S+|\beyJ\S{20,}|\b1//\S+|\bGOCSPX-\S+")
 _SENTENCE = 300
 
 
@@ -108,12 +108,14 @@ def refusal(error: Exception, method: str, mailbox: MailboxId, now: datetime, *,
     """Return the name of a failure.
 
     Args:
-        error: what the client library raised.
+        error: what the client library raised, or the credentials, which may have named it already.
         method: the method of the discovery document, or `batch`.
         mailbox: the only address that may appear in the message.
         now: decides whether a time Gmail names is still to come.
         paged: a page token was sent.
     """
+    if isinstance(error, GmailError):
+        return error
     # An answer to a batch that is no batch calls itself an HTTP error too.
     if isinstance(error, HttpError) and not isinstance(error, BatchError):
         return _http_refusal(_Answer.of(error), method, mailbox, now, paged=paged)

@@ -20,13 +20,16 @@ from googleapiclient.discovery import build_from_document
 from googleapiclient.errors import Error as ApiClientError
 from googleapiclient.model import JsonModel
 
+from mailmirror.errors import GmailError
 from mailmirror.model import MailboxId
 
 GOOGLE = "https://gmail.googleapis.com/"
 
-# What a call raises besides HttpError. An answer that unpacks to a thousand times its size counts as none.
+# What a call raises besides HttpError. An answer that unpacks to a thousand times its size counts as none. A GmailError
+# is what the credentials found on the way to a token.
 UNANSWERED = (
     ApiClientError,
+    GmailError,
     GoogleAuthError,
     OSError,
     http.client.HTTPException,
