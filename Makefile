@@ -5,13 +5,29 @@ PACKAGES := $(wildcard functions local tests bench)
 VENV     := .venv
 READY    := $(VENV)/ready
 STACK     = --backend '$(or $(BACKEND),sqlite)'$(if $(MBOX), --mbox '$(MBOX)')$(if $(SEED), --seed '$(SEED)')
-COMPILE  := uv pip compile pyproject.toml --quiet --no-config --universal --python-version 3.11 --upgrade \
+COMPILE  := uv pip compile --quiet --no-config --universal --python-version 3.11 --upgrade \
             --generate-hashes --custom-compile-command 'make requirements'
+
+WHERE     = -var 'project=$(PROJECT)' -var 'region=$(REGION)'
+
+# Before Terraform runs: where to is said, Terraform is there, and the state is where STATE says (once said, backend.tf remembers).
+define TERRAFORM_READY
+	if [ -z '$(PROJECT)' ] || [ -z '$(REGION)' ]; then \
+	    echo "Say where to: make $@ PROJECT=my-project REGION=europe-west1" >&2; exit 1; \
+	elif ! command -v terraform > /dev/null; then \
+	    echo "Terraform 1.11 or newer is needed: put terraform on the PATH." >&2; exit 1; \
+	fi; \
+	if [ -n '$(STATE)' ]; then \
+	    printf 'terraform {\n  backend "gcs" {\n    bucket = "%s"\n    prefix = "mailmirror"\n  }\n}\n' '$(STATE)' \
+	        > terraform/backend.tf; \
+	fi; \
+	terraform -chdir=terraform init -input=false
+endef
 
 export PYTHONPATH := $(CURDIR)/functions:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev check format test requirements clean
+.PHONY: help demo dev consent check format test plan deploy docs requirements clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +37,10 @@ demo: $(READY)  ## the whole mirror on this machine, told step by step: BACKEND=
 
 dev: $(READY)  ## the same stack, kept running: the same variables
 	@$(VENV)/bin/python -m local dev $(STACK)
+
+consent: $(READY)  ## ask a user for consent, where GMAIL_AUTH=oauth: PROJECT=id MAILBOX=address CLIENT=file (the OAuth client) SCOPES=list
+	@$(VENV)/bin/python -m local consent --project '$(PROJECT)' --mailbox '$(MAILBOX)' --client '$(CLIENT)' \
+	    $(if $(SCOPES),--scopes '$(SCOPES)')
 
 check: $(READY)  ## format, lint, types and who may import whom
 	$(VENV)/bin/ruff format --check .
@@ -35,9 +55,21 @@ format: $(READY)  ## put the code into shape
 test: $(READY)  ## every test this machine can run: ARGS='-k history' for some; MAILMIRROR_REQUIRE=all lets none be skipped
 	$(VENV)/bin/python -m pytest$(if $(ARGS), $(ARGS))
 
+plan:  ## what a deployment would change, saved in terraform/tfplan: PROJECT=id REGION=name STATE=bucket (for remote state)
+	@$(TERRAFORM_READY)
+	terraform -chdir=terraform plan $(WHERE) -out=tfplan -input=false -lock-timeout=120s
+
+deploy:  ## deploy, or bring a deployment up to date, after a look at the plan: the same variables
+	@$(TERRAFORM_READY)
+	terraform -chdir=terraform apply $(WHERE) -lock-timeout=120s
+
+docs: $(READY)  ## write README's tables of Terraform's inputs and outputs anew
+	@$(VENV)/bin/python -m tests.terraform.tables
+
 requirements: $(READY)  ## pin the newest versions that pyproject.toml allows
-	$(VENV)/bin/$(COMPILE) --group dev --output-file requirements-dev.txt
-	$(VENV)/bin/$(COMPILE) --constraints requirements-dev.txt --output-file functions/requirements.txt
+	$(VENV)/bin/$(COMPILE) pyproject.toml --group dev --output-file requirements-dev.txt
+	$(VENV)/bin/$(COMPILE) pyproject.toml --constraints requirements-dev.txt --output-file functions/requirements.txt
+	$(VENV)/bin/$(COMPILE) --group checkov --output-file requirements-checkov.txt
 
 clean:  ## remove .venv and every cache
 	rm -rf $(VENV) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -1,23 +1,29 @@
-"""README says what is so: its commands, its tree, its variables and its routes are compared with the code."""
+"""README says what is so: what it names is compared with the code, with Terraform's files and with what is counted."""
 
 import ast
 import dataclasses
 import re
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mailmirror import config, documents, model
+from mailmirror.adapters.firestore import FirestoreStore
 
-from tests.world import World, mail
+from tests.contract.counting import CountingFirestore
+from tests.contract.worker import firestore_client
+from tests.world import ADA, World, mail
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+TERRAFORM = {file.stem: file.read_text() for file in (ROOT / "terraform").glob("*.tf")}
 
 
 def section(title: str) -> str:
     """Return the text below a heading, up to the next one."""
-    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL)
+    found = re.search(rf"^###? {re.escape(title)}\n(.*?)(?=^##|\Z)", README, re.MULTILINE | re.DOTALL)
     assert found is not None, title
     return found.group(1)
 
@@ -46,8 +52,9 @@ def test_every_make_target_named_exists() -> None:
 def test_every_make_variable_named_exists() -> None:
     """The variables passed to make are those its recipes read."""
     makefile = (ROOT / "Makefile").read_text()
-    for variable in re.findall(r"make (?:demo|test|dev) ([A-Z]+)=", README):
-        assert f"$({variable})" in makefile or f"$({variable}" in makefile, variable
+    for given in re.findall(r"make [a-z]+((?: [A-Z]+=\S+)+)", README):
+        for variable in re.findall(r"([A-Z]+)=", given):
+            assert f"$({variable})" in makefile or f"$({variable}" in makefile, variable
 
 
 def tree() -> list[str]:
@@ -66,13 +73,13 @@ def tree() -> list[str]:
 
 
 def test_the_tree_is_the_tree() -> None:
-    """Each path of the structure exists, and each module of the functions and of local is in it."""
+    """Each path of the structure exists, and each module of the functions, of local and of terraform is in it."""
     named = tree()
     for path in named:
         assert (ROOT / path).exists(), path
-    for folder in ("functions/mailmirror", "local"):
-        modules = {f"{folder}/{file.name}" for file in (ROOT / folder).glob("*.py") if not file.name.startswith("__")}
-        assert modules - set(named) == set()
+    for folder, kind in (("functions/mailmirror", "py"), ("local", "py"), ("terraform", "tf")):
+        files = (file.name for file in (ROOT / folder).glob(f"*.{kind}") if not file.name.startswith("__"))
+        assert {f"{folder}/{name}" for name in files if name != "backend.tf"} - set(named) == set()
 
 
 def test_every_variable_is_documented() -> None:
@@ -132,3 +139,127 @@ def test_the_routes_are_the_routes() -> None:
         method, path = row[0].strip("`").split(" ")
         named.add((method, path.split("?")[0]))
     assert named == coded
+
+
+def test_every_file_named_exists() -> None:
+    """Each link and each path of a file that README names leads somewhere, but for what a deployment makes."""
+    made = {"terraform/terraform.tfvars", "terraform/backend.tf"}
+    named = set(re.findall(r"\]\((?!https?:|#)([^)]+)\)", README))
+    named |= set(re.findall(r"`((?:terraform|functions|local|tests)/[\w./-]+|\w[\w.]*\.yaml)`", README))
+    for path in named - made:
+        assert (ROOT / path).exists(), path
+    anchors = {re.sub(r"\W+", "-", title.lower()) for title in re.findall(r"^##+ (.*)$", README, re.MULTILINE)}
+    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors
+
+
+def test_every_terraform_output_named_exists() -> None:
+    """What `terraform output` is asked for is an output of that folder."""
+    commands = re.findall(r"terraform -chdir=(\S+) output (?:-raw )?([a-z_]+)", README)
+    assert commands
+    named = [*commands, *(("terraform", name) for name in re.findall(r"`([a-z_]+_uri)`", README))]
+    for folder, name in named:
+        assert f'output "{name}"' in (ROOT / folder / "outputs.tf").read_text(), name
+
+
+def test_every_input_named_exists() -> None:
+    """What the example sets, what the options name and what is set in passing are variables of Terraform."""
+    (example,) = re.findall(r"```hcl\n(.*?)```", README, re.DOTALL)
+    named = set(re.findall(r"^ *(\w+) +=", example, re.MULTILINE)) | set(re.findall(r"`([a-z_]+) = \w+`", README))
+    for row in table("Options"):
+        named |= set(re.findall(r"`([a-z]+_[a-z_]+)", row[1]))
+    assert {"admins", "delete_protection", "body_bucket"} <= named
+    assert named <= set(re.findall(r'^variable "(\w+)"', TERRAFORM["variables"], re.MULTILINE))
+
+
+def test_the_names_in_google_cloud_are_terraforms() -> None:
+    """Accounts, secrets and topics that README names are those that Terraform gives."""
+    accounts = set(re.findall(r'account_id += "(mailmirror-[a-z]+)"', TERRAFORM["iam"]))
+    entry_points = re.findall(r"^def (\w+)", (ROOT / "functions/main.py").read_text(), re.MULTILINE)
+    accounts |= {f"mailmirror-{name.replace('_', '-')}" for name in entry_points}
+    rows = table("Who may do what")
+    assert {name for row in rows for name in re.findall(r"`(mailmirror-[a-z-]+)`", row[0])} == accounts
+    others = {name for row in rows for name in re.findall(r"`([a-z]+(?:-[a-z]+)+-?)…?`", row[2])} - accounts
+    others |= set(re.findall(r"secrets versions add (\S+)", README))
+    assert {"gmail-notifications", "mailbox-work", "mailmirror-oauth-client", "mailmirror-token-"} == others
+    for name in others:
+        assert f'"{name}"' in "\n".join(TERRAFORM.values()), name
+
+
+def test_the_alerts_are_the_alerts() -> None:
+    """The table names every alert, each with its runbook, which exists; and says how many are paid for."""
+    named = [re.findall(r"\[(.+)\]\(terraform/runbooks/(.+)\.md\)", row[0]) for row in table("Alerts")]
+    assert all(len(each) == 1 and each[0][0] == each[0][1] for each in named)
+    alerts = {each[0][0] for each in named}
+    assert alerts == {file.stem for file in (ROOT / "terraform/runbooks").glob("*.md")}
+    assert f"{len(alerts)} alert policies" in section("Cost")
+
+
+def logged() -> Iterator[tuple[str, str | None, set[str]]]:
+    """Each event that the functions log: its name, its level if the call says it, and its fields."""
+    for file in (ROOT / "functions/mailmirror").rglob("*.py"):
+        for call in ast.walk(ast.parse(file.read_text())):
+            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "log"):
+                continue
+            given = {keyword.arg or "": keyword.value for keyword in call.keywords}
+            said = given.pop("level", None)
+            level = "INFO" if said is None else said.attr if isinstance(said, ast.Attribute) else None
+            fields = set(given) | ({"mailbox"} if len(call.args) > 1 else set())
+            for part in ast.walk(call.args[0]):
+                if isinstance(part, ast.Constant):
+                    yield str(part.value), level, fields
+
+
+def test_the_log_events_are_the_log_events() -> None:
+    """The table has every event that the code logs, with its level and its fields, and no other."""
+    rows = {row[0].strip("`"): (row[1], set(row[2].strip("`").split())) for row in table("Log events")}
+    found = {event: (level or rows[event][0], fields) for event, level, fields in logged()}
+    assert rows == found
+
+
+def figures(title: str, beginning: str) -> list[int]:
+    """Return the numbers of the row of a table that begins so."""
+    (row,) = [row for row in table(title) if row[0].startswith(beginning)]
+    return [int(number.replace(",", "")) for number in re.findall(r"\b[0-9][0-9,]*", " ".join(row[1:]))]
+
+
+def test_the_costs_are_what_is_counted(firestore_emulator: str) -> None:
+    """Documents read and written and quota units of the cost table are those counted on Google's Firestore emulator."""
+    with firestore_client(firestore_emulator, f"readme-{uuid.uuid4().hex[:12]}") as client:
+        world = World(store=FirestoreStore(client))
+        counting = CountingFirestore(client)
+
+        def paid() -> list[int]:
+            figures = [counting.reads, counting.writes, world.accounts.spent]
+            counting.reset()
+            world.accounts.spent = 0
+            return figures
+
+        for number in range(1000):
+            world.ada.deliver(mail(f"Number {number}"))
+        world.connect()
+        assert paid() == figures("Cost", "first sync of 1,000")
+        world.app.trigger_sync(ADA, "audit", 300)
+        assert paid() == figures("Cost", "audit of 1,000")
+        message = world.ada.deliver(mail("New"))
+        world.notify()
+        assert paid() == figures("Cost", "a new message")
+        world.ada.modify([message], ["STARRED"])
+        world.notify()
+        assert paid() == figures("Cost", "a change of labels")
+        world.notify()
+        assert paid() == figures("Cost", "the same")
+        world.app.sweep_mailboxes()
+        assert paid() == figures("Cost", "a sweep")
+        world.sweep()
+        look = paid()
+        assert look == figures("Cost", "a quiet mailbox is")
+        world.clock.advance(24 * 3600)
+        world.app.renew_watches()
+        world.work()
+        renewal = paid()
+        assert renewal == figures("Cost", "its watch")
+    looks = figures("Cost", "a quiet mailbox, a day")[0]
+    assert looks == 24 * 60 / 15
+    assert figures("Cost", "a quiet mailbox, a day")[1:4] == [
+        looks * once + daily for once, daily in zip(look, renewal, strict=True)
+    ]

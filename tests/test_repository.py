@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 RUNTIME = ROOT / "functions" / "requirements.txt"
 DEVELOPMENT = ROOT / "requirements-dev.txt"
+SCANNER = ROOT / "requirements-checkov.txt"
 
 REGISTRIES = re.compile(rb"pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)|debian\.org|crates\.io", re.IGNORECASE)
 MACHINE_PATHS = re.compile(rb"(?<![\w.])/(?:home|root|work|Users)/")
@@ -60,13 +61,12 @@ def versions(file: Path) -> dict[str, str]:
     return {canonicalize_name(each.name): specifier.version for each in requirements for specifier in each.specifier}
 
 
-def pyproject_ranges() -> tuple[list[Requirement], list[Requirement]]:
-    """What pyproject.toml asks for: for the functions, and for development on top."""
+def pyproject_ranges() -> dict[Path, list[Requirement]]:
+    """What pyproject.toml asks for, by the file in which it is pinned."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    return (
-        [Requirement(each) for each in project["project"]["dependencies"]],
-        [Requirement(each) for each in project["dependency-groups"]["dev"]],
-    )
+    runtime, groups = project["project"]["dependencies"], project["dependency-groups"]
+    asked = {RUNTIME: runtime, DEVELOPMENT: runtime + groups["dev"], SCANNER: groups["checkov"]}
+    return {file: [Requirement(each) for each in requirements] for file, requirements in asked.items()}
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[str, ...]]:
@@ -109,7 +109,7 @@ def test_no_path_of_a_machine_is_written_down() -> None:
     assert lines_matching(MACHINE_PATHS) == []
 
 
-@pytest.mark.parametrize("file", [RUNTIME, DEVELOPMENT], ids=lambda file: file.name)
+@pytest.mark.parametrize("file", [RUNTIME, DEVELOPMENT, SCANNER], ids=lambda file: file.name)
 def test_requirements_are_pinned_with_hashes(file: Path) -> None:
     """Every requirement is one exact version and the SHA-256 of each of its files, with no option line in between."""
     for pin, hashes in pins(file).items():
@@ -120,8 +120,7 @@ def test_requirements_are_pinned_with_hashes(file: Path) -> None:
 
 def test_pins_are_within_the_ranges() -> None:
     """Every dependency in pyproject.toml is pinned to a version its range allows."""
-    runtime, development = pyproject_ranges()
-    for file, wanted in ((RUNTIME, runtime), (DEVELOPMENT, runtime + development)):
+    for file, wanted in pyproject_ranges().items():
         pinned = versions(file)
         for requirement in wanted:
             version = pinned.get(canonicalize_name(requirement.name))

@@ -1,0 +1,180 @@
+locals {
+  # How long a push may take, for the function and for Pub/Sub alike: 600 s is the most a push subscription waits. A worker begins
+  # no slice after step_seconds; what is left is for the slice in hand.
+  push_seconds = 600
+  step_seconds = 480
+
+  # One row for each entry point of functions/main.py.
+  #   concurrency  requests an instance serves at a time; above 1 Cloud Run wants a whole CPU
+  #   callers      who may call it: push, scheduler or admins
+  #   mirror       what it may do in Firestore: write or read
+  #   gmail        whether it opens mailboxes
+  #   bodies       whether it stores large bodies
+  functions = {
+    sync_history = {
+      description = "Catches a mailbox up when Gmail notifies."
+      memory      = "512Mi", cpu = "1", concurrency = 8, timeout = local.push_seconds, instances = var.max_instances
+      ingress     = "ALLOW_INTERNAL_ONLY", callers = "push", mirror = "write", gmail = true, bodies = true
+    }
+    run_work = {
+      description = "Does one step of whatever a mailbox needs: catch up, a run's slices, a renewal."
+      memory      = "1Gi", cpu = "1", concurrency = 4, timeout = local.push_seconds, instances = var.max_instances
+      ingress     = "ALLOW_INTERNAL_ONLY", callers = "push", mirror = "write", gmail = true, bodies = true
+    }
+    renew_watches = {
+      description = "Publishes a renewal for each watch that is due."
+      memory      = "256Mi", cpu = null, concurrency = 1, timeout = 300, instances = 1
+      ingress     = "ALLOW_INTERNAL_ONLY", callers = "scheduler", mirror = "read", gmail = false, bodies = false
+    }
+    sweep_mailboxes = {
+      description = "Publishes work for each mailbox that is due."
+      memory      = "256Mi", cpu = null, concurrency = 1, timeout = 300, instances = 1
+      ingress     = "ALLOW_INTERNAL_ONLY", callers = "scheduler", mirror = "read", gmail = false, bodies = false
+    }
+    trigger_sync = {
+      description = "Syncs a mailbox when an administrator asks."
+      memory      = "512Mi", cpu = "1", concurrency = 4, timeout = 540, instances = 5
+      ingress     = "ALLOW_ALL", callers = "admins", mirror = "write", gmail = true, bodies = true
+    }
+    manage_mailboxes = {
+      description = "Connects, lists and shows mailboxes for administrators."
+      memory      = "512Mi", cpu = null, concurrency = 1, timeout = 120, instances = 5
+      ingress     = "ALLOW_ALL", callers = "admins", mirror = "write", gmail = true, bodies = false
+    }
+  }
+
+  labels = merge(var.labels, { app = "mailmirror" })
+
+  # The number has no other source that needs no permission of its own and no API that a new project lacks.
+  project_number = google_storage_bucket.source.project_number
+
+  body_bucket  = var.body_bucket == null ? google_storage_bucket.bodies[0].name : var.body_bucket
+  token_prefix = "mailmirror-token-"
+
+  # What functions/mailmirror/config.py reads; what is not here has a default there.
+  environment = merge(
+    {
+      GOOGLE_CLOUD_PROJECT        = var.project
+      FIRESTORE_DATABASE          = var.firestore_database
+      GMAIL_TOPIC                 = "projects/${var.project}/topics/${google_pubsub_topic.topic["gmail-notifications"].name}"
+      WORK_TOPIC                  = "projects/${var.project}/topics/${google_pubsub_topic.topic["mailbox-work"].name}"
+      BODY_BUCKET                 = local.body_bucket
+      GMAIL_AUTH                  = var.gmail_auth
+      GMAIL_SCOPES                = join(" ", var.gmail_scopes)
+      GMAIL_UNITS_PER_MINUTE      = tostring(var.gmail_units_per_minute)
+      GMAIL_PRICES                = var.gmail_prices
+      WATCH_LABEL_IDS             = join(",", var.watch_label_ids)
+      WATCH_LABEL_FILTER_BEHAVIOR = var.watch_label_filter_behavior
+      SWEEP_QUIET_MINUTES         = tostring(var.sweep_quiet_minutes)
+      STEP_SECONDS                = tostring(local.step_seconds)
+      LOG_LEVEL                   = var.log_level
+    },
+    var.gmail_auth == "delegation" ? {
+      GMAIL_DELEGATE = google_service_account.delegate[0].email
+    } : {},
+    var.gmail_auth == "oauth" ? {
+      GMAIL_OAUTH_CLIENT = "projects/${var.project}/secrets/${google_secret_manager_secret.oauth_client[0].secret_id}"
+      GMAIL_TOKEN_PREFIX = "projects/${var.project}/secrets/${local.token_prefix}"
+    } : {},
+  )
+}
+
+# The bundle: functions/ and nothing else. Its name is its content, so that a changed file, and only that, deploys anew.
+
+data "archive_file" "functions" {
+  type             = "zip"
+  source_dir       = "${path.module}/../functions"
+  output_path      = "${path.module}/build/functions.zip"
+  output_file_mode = "0644"
+  # Hidden files have a name after the dot: the folder itself is asked about as `.`, and would be left out with all that is in it.
+  excludes = ["**/__pycache__/**", "**/*.pyc", "**/.?*", "**/*.sqlite", "**/*.sqlite-*"]
+}
+
+resource "google_storage_bucket_object" "functions" {
+  bucket = google_storage_bucket.source.name
+  name   = "functions-${data.archive_file.functions.output_sha256}.zip"
+  source = data.archive_file.functions.output_path
+}
+
+resource "google_cloudfunctions2_function" "function" {
+  # checkov:skip=CKV_GCP_124:Administrators call two functions from outside; Cloud Run lets in only the members of admins, nobody public.
+
+  for_each = local.functions
+
+  name         = "mailmirror-${replace(each.key, "_", "-")}"
+  location     = var.region
+  description  = each.value.description
+  kms_key_name = var.kms_key
+  labels       = local.labels
+
+  build_config {
+    runtime           = "python313"
+    entry_point       = each.key
+    docker_repository = google_artifact_registry_repository.images.id
+    service_account   = google_service_account.build.id
+
+    source {
+      storage_source {
+        bucket = google_storage_bucket_object.functions.bucket
+        object = google_storage_bucket_object.functions.name
+      }
+    }
+  }
+
+  service_config {
+    available_memory                 = each.value.memory
+    available_cpu                    = each.value.cpu
+    max_instance_request_concurrency = each.value.concurrency
+    timeout_seconds                  = each.value.timeout
+    min_instance_count               = 0
+    max_instance_count               = each.value.instances
+    ingress_settings                 = each.value.ingress
+    all_traffic_on_latest_revision   = true
+    service_account_email            = google_service_account.function[each.key].email
+    vpc_connector                    = one(var.vpc[*].connector)
+    vpc_connector_egress_settings    = one(var.vpc[*].egress)
+
+    environment_variables = merge(local.environment, {
+      THREADS          = tostring(each.value.concurrency)
+      LOG_EXECUTION_ID = "true"
+      # Cloud Storage's client would ask for the bucket's metadata, which the functions have no right to and no use for.
+      DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA = "true"
+    })
+  }
+
+  depends_on = [
+    google_artifact_registry_repository_iam_member.build_writer,
+    google_project_iam_member.build_logs,
+    google_project_iam_member.build_source,
+  ]
+}
+
+# Images of older revisions go, the last few stay for a rollback.
+resource "google_artifact_registry_repository" "images" {
+  repository_id = "mailmirror"
+  location      = var.region
+  description   = "Images of Mailmirror's functions, written by Cloud Build."
+  format        = "DOCKER"
+  kms_key_name  = var.kms_key
+  labels        = local.labels
+
+  cleanup_policies {
+    id     = "keep-the-last-five"
+    action = "KEEP"
+
+    most_recent_versions {
+      keep_count = 5
+    }
+  }
+
+  cleanup_policies {
+    id     = "delete-after-a-month"
+    action = "DELETE"
+
+    condition {
+      older_than = "2592000s"
+    }
+  }
+
+  depends_on = [google_project_service.api]
+}
