@@ -171,14 +171,17 @@ class Demo:
             time.sleep(0.2)
 
 
-def compare(stack: Stack) -> list[truth.Row]:
-    """Compare the mailbox of the demonstration with its mirror, wherever that is stored."""
+def compare(stack: Stack, mailbox: str = MAILBOX) -> list[truth.Row]:
+    """Compare a mailbox, the demonstration's if no other is named, with its mirror, wherever that is stored."""
+    return truth.compare(truth.read_truth(stack.gmail, mailbox), read_mirror(stack, mailbox))
+
+
+def read_mirror(stack: Stack, mailbox: str) -> truth.Mirror:
+    """The documents of a mailbox, past the functions."""
     if stack.sqlite is not None:
-        mirror = truth.read_sqlite(stack.sqlite, MAILBOX, stack.storage)
-    else:
-        assert stack.firestore is not None
-        mirror = truth.read_firestore(stack.firestore, PROJECT, MAILBOX, stack.storage)
-    return truth.compare(truth.read_truth(stack.gmail, MAILBOX), mirror)
+        return truth.read_sqlite(stack.sqlite, mailbox, stack.storage)
+    assert stack.firestore is not None
+    return truth.read_firestore(stack.firestore, PROJECT, mailbox, stack.storage)
 
 
 def run(options: Namespace) -> int:

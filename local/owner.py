@@ -1,4 +1,4 @@
-"""The owner of the demonstration's mailbox: reads, files, throws away, writes; and mail arrives.
+"""The owner of a mailbox, the demonstration's if no other is named: reads, files, throws away; and mail arrives.
 
 Knows: the fake Gmail's control API, and what is in the mailbox as far as the owner did it. Does not know: that there is
 a mirror. With the same seed the same things happen, whatever ids Gmail gives.
@@ -37,6 +37,7 @@ class Owner:
     messages: dict[str, set[str]] = field(default_factory=dict)
     drafts: list[str] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
+    mailbox: str = MAILBOX
 
     def receive(self, items: Sequence[Mail]) -> None:
         """Mail arrives, all of it in one request."""
@@ -102,7 +103,7 @@ class Owner:
         return self.labels[name]
 
     def _do(self, act: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        return call("POST", f"{self.gmail}/control/mailboxes/{quote(MAILBOX)}/{act}", body)
+        return call("POST", f"{self.gmail}/control/mailboxes/{quote(self.mailbox)}/{act}", body)
 
 
 def _dated(item: Mail) -> dict[str, str]:

@@ -468,7 +468,9 @@ def test_a_deployment_on_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert app.engine.blobs is None
     assert app.step == timedelta(seconds=20)
     assert app.engine.pace == Pace(lease=timedelta(seconds=30), quiet=timedelta(minutes=5))
-    assert app.engine.owner.startswith("run-work-00007/")
+    owners = {app.engine.new_owner() for _ in range(100)}
+    assert len(owners) == 100
+    assert all(owner.startswith("run-work-00007/") for owner in owners)
     app.store.close()
 
 

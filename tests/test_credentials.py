@@ -9,12 +9,15 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import google_auth_httplib2
+import httplib2
 import pytest
 from google.auth.credentials import Credentials
 from mailmirror.adapters import credentials
@@ -178,6 +181,25 @@ def test_a_process_asks_once_an_hour_for_each_mailbox(google: Google) -> None:
         assert accounts.open(ADA, None).profile().email_address == ADA
         assert accounts.open(BOB, None).profile().email_address == BOB
     assert len(google.oauth.asked) == 2
+
+
+def test_threads_that_refresh_at_once_keep_to_their_mailboxes(google: Google) -> None:
+    """Eight threads, two at a mailbox, in a process that has no token yet: each gets that of its own mailbox."""
+    mailboxes = [f"user-{number}@example.com" for number in range(4)]
+    for mailbox in mailboxes:
+        google.manager.put(credentials.token_secret(PREFIX, mailbox), google.oauth.grant(mailbox, READONLY_SCOPE))
+    made: Any = google.credentials()
+
+    def authorization(mailbox: str) -> str:
+        headers: dict[str, str] = {}
+        mine = made(mailbox)
+        with closing(httplib2.Http()) as http:
+            mine.refresh(google_auth_httplib2.Request(http))
+        mine.apply(headers)
+        return headers["authorization"]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(authorization, mailboxes * 12)) == [f"Bearer {mailbox}" for mailbox in mailboxes * 12]
 
 
 @pytest.mark.parametrize("kind", ["web", "installed"])
@@ -441,7 +463,7 @@ def test_a_mailbox_waits_for_consent_and_goes_on(google: Google, capsys: pytest.
         publisher=Outbox(),
         clock=google.clock,
         prices=PRICES["2026"],
-        owner="worker",
+        new_owner=lambda: "worker",
         pace=Pace(),
         step=timedelta(seconds=480),
         new_run_id=lambda: "run",

@@ -5,7 +5,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +278,24 @@ def test_what_alerts_are_made_of(capsys: pytest.CaptureFixture[str]) -> None:
     world.app.renew_watches()
     expiring = [event for event in lines(capsys) if event["event"] == "watch_expiring"]
     assert [(event["mailbox"], event["severity"]) for event in expiring] == [(ADA, "WARNING")]
+    world.sqlite.close()
+
+
+def test_a_triggered_sync_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """What an administrator's request spends is in the log like what a push spends; waiting for a worker is not."""
+    configure_logs("INFO")
+    world = World()
+    world.connect()
+    world.ada.deliver(mail("New"))
+    lines(capsys)
+    world.app.trigger_sync(ADA, "incremental", 0)
+    [synced] = [event for event in lines(capsys) if event["event"] == "synced"]
+    assert (synced["status"], synced["messages"], synced["units"]) == ("done", 1, 22)
+    now = world.clock.now()
+    held = world.store.acquire(world.state(), owner="other", now=now, expires_at=now + timedelta(seconds=120))
+    world.app.trigger_sync(ADA, "incremental", 10)
+    assert "synced" not in {event["event"] for event in lines(capsys)}
+    world.store.commit(held, held.mailbox, expires_at=now, release=True)
     world.sqlite.close()
 
 

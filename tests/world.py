@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import count
 from random import Random
 from typing import Any
 
@@ -83,6 +84,7 @@ class World:
         self.blobs = MemoryBlobs()
         self.outbox = Outbox()
         self.runs = 0
+        self._turns = count(1)
         self.app = self.worker("worker-1", step)
 
     def worker(self, owner: str, step: timedelta = timedelta(seconds=480)) -> App:
@@ -94,7 +96,7 @@ class World:
             publisher=self.outbox,
             clock=self.clock,
             prices=PRICES["2026"],
-            owner=owner,
+            new_owner=lambda: f"{owner}/{next(self._turns)}",
             pace=Pace(),
             step=step,
             new_run_id=self._run_id,

@@ -71,7 +71,7 @@ class App:
         publisher: Publisher,
         clock: Clock,
         prices: Mapping[str, int],
-        owner: str,
+        new_owner: Callable[[], str],
         pace: Pace,
         step: timedelta,
         new_run_id: Callable[[], str],
@@ -83,7 +83,7 @@ class App:
         self.clock = clock
         self.step = step
         self.new_run_id = new_run_id
-        self.engine = SyncEngine(accounts, store, blobs, clock, prices=prices, owner=owner, pace=pace)
+        self.engine = SyncEngine(accounts, store, blobs, clock, prices=prices, new_owner=new_owner, pace=pace)
 
     # Pushes
 
@@ -128,18 +128,7 @@ class App:
 
     def _sync(self, errand: Errand) -> Turn:
         turn = self.engine.sync(errand)
-        log(
-            "synced",
-            errand.mailbox,
-            status=turn.status,
-            hint=errand.hint,
-            messages=turn.messages,
-            threads=turn.threads,
-            units=turn.units,
-            rejected=turn.rejected,
-            lag=turn.lag,
-            parked=turn.parked,
-        )
+        _log_turn(errand, turn)
         if turn.status == "unfinished":
             # After the release, so that whoever gets it finds the lease free.
             self.publisher.publish(errand.mailbox, "sync")
@@ -197,7 +186,11 @@ class App:
             run_id = mailboxes.request_run(self.store, self.clock, name, mode, self.new_run_id())
         messages = threads = 0
         while True:
-            turn = self.engine.sync(Errand(name, deadline, runs=run_id is not None, insist=True))
+            errand = Errand(name, deadline, runs=run_id is not None, insist=True)
+            turn = self.engine.sync(errand)
+            if turn.status != "held":
+                # Who waits for another worker looks twice a second: nothing is told of that.
+                _log_turn(errand, turn)
             messages, threads = messages + turn.messages, threads + turn.threads
             if turn.status == "throttled":
                 raise Throttled(f"Gmail's quota for {name} is used up.")
@@ -225,6 +218,21 @@ class App:
         path = ("runs", run_id)
         stored = self.store.documents(mailbox, [path]).get(path)
         return None if stored is None else from_document(Run, stored)
+
+
+def _log_turn(errand: Errand, turn: Turn) -> None:
+    log(
+        "synced",
+        errand.mailbox,
+        status=turn.status,
+        hint=errand.hint,
+        messages=turn.messages,
+        threads=turn.threads,
+        units=turn.units,
+        rejected=turn.rejected,
+        lag=turn.lag,
+        parked=turn.parked,
+    )
 
 
 def from_settings(settings: Settings) -> App:
@@ -261,7 +269,7 @@ def from_settings(settings: Settings) -> App:
         publisher=PubSubPublisher(settings.work_topic, emulator_host=settings.pubsub_emulator_host or None),
         clock=clock,
         prices=PRICES[settings.gmail_prices],
-        owner=f"{os.environ.get('K_REVISION', socket.gethostname())}/{os.getpid()}",
+        new_owner=lambda: f"{os.environ.get('K_REVISION', socket.gethostname())}/{uuid.uuid4()}",
         pace=Pace(lease=settings.lease, quiet=settings.sweep_quiet),
         step=settings.step,
         new_run_id=lambda: str(uuid.uuid4()),

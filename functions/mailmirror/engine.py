@@ -9,7 +9,7 @@ failure is handled, never by clean-up code: a worker that is killed leaves it to
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
@@ -94,7 +94,7 @@ class Turn:
 
 
 class SyncEngine:
-    """Brings mailboxes up to date, one turn at a time."""
+    """Brings mailboxes up to date: each call of `sync` one turn at one mailbox, any number of calls at a time."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class SyncEngine:
         clock: Clock,
         *,
         prices: Mapping[str, int],
-        owner: str,
+        new_owner: Callable[[], str],
         pace: Pace | None = None,
     ) -> None:
         """Wire the engine.
@@ -115,7 +115,8 @@ class SyncEngine:
             blobs: where large bodies go; None cuts them.
             clock: time.
             prices: quota units by Gmail method.
-            owner: this worker's name, for people to read in the lease.
+            new_owner: makes a name for each lease that is taken: for people to read, and nobody else's, because many
+                threads of many instances take leases in the same moment.
             pace: lease and due times.
         """
         self.accounts = accounts
@@ -123,7 +124,7 @@ class SyncEngine:
         self.blobs = blobs
         self.clock = clock
         self.prices = prices
-        self.owner = owner
+        self.new_owner = new_owner
         self.pace = pace or Pace()
 
     def sync(self, errand: Errand) -> Turn:
@@ -167,19 +168,21 @@ class SyncEngine:
 
     def _take(self, mailbox: Mailbox, errand: Errand) -> Hold | None:
         """Take the lease, or leave the hint to its holder: write the hint, then look at the lease once more."""
-        gmail = self.accounts.open(errand.mailbox, mailbox.quota)
         try:
-            return Hold(self.store, gmail, self.blobs, self.clock, self.pace, mailbox, self.owner)
+            return self._hold(mailbox)
         except LeaseHeld:
             self.store.raise_hint(errand.mailbox, errand.hint, self.clock.now() + self.pace.lease)
         lease = self.store.lease(errand.mailbox)
         if lease is not None and not lease.free(self.clock.now()):
             return None
         try:
-            return Hold(self.store, gmail, self.blobs, self.clock, self.pace, mailbox, self.owner)
+            return self._hold(mailbox)
         except LeaseHeld:
             # Whoever took it in this moment reads the hint after releasing.
             return None
+
+    def _hold(self, mailbox: Mailbox) -> Hold:
+        return Hold(self.store, self.accounts, self.blobs, self.clock, self.pace, mailbox, self.new_owner())
 
     def _turn(self, hold: Hold, errand: Errand) -> bool:
         """Work under the lease and release it; return whether nothing that was meant to be done is left."""

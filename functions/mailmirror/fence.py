@@ -84,10 +84,16 @@ def prepare(held: Held, mailbox: Mailbox, writes: Sequence[Write], *, expires_at
 def stored(lease: Lease | None, wanted: Lease) -> bool:
     """Return whether a lease read after a refusal is the very one that was to be stored.
 
-    Then the write had been applied and only its answer was lost: token and owner are the worker's own, and revision and
-    expiry are what exactly this write would have left behind.
+    Then the write had been applied and only its answer was lost: the owner is a name that nobody else has and that the
+    worker itself has for this lease alone, and token, revision and expiry are what exactly this write would have left
+    behind.
     """
     return lease is not None and replace(lease, version=None) == replace(wanted, version=None)
+
+
+def may_request(before: Mailbox, now: Mailbox) -> bool:
+    """Return whether a request for a run, decided on by the state before, may be stored over the state now."""
+    return (now.revision, now.request) == (before.revision, before.request)
 
 
 def lease_document(lease: Lease) -> Document:

@@ -13,7 +13,7 @@ from mailmirror import bodies, mailboxes, parked
 from mailmirror.documents import to_document
 from mailmirror.errors import DocumentExists, UnknownMailbox
 from mailmirror.model import Counts, Delta, Mailbox, MessageId, Origin, Parked, Suspect, ThreadId
-from mailmirror.ports import Blobs, Clock, Gmail, Store
+from mailmirror.ports import Blobs, Clock, GmailAccounts, Store
 from mailmirror.slice import Slice, Write
 
 # From this many takeovers on, a worker takes one message at a time and says which before it touches it.
@@ -41,20 +41,27 @@ class Hold:
     """A held lease, the mailbox as of the last commit, and what this worker did under it."""
 
     def __init__(
-        self, store: Store, gmail: Gmail, blobs: Blobs | None, clock: Clock, pace: Pace, mailbox: Mailbox, owner: str
+        self,
+        store: Store,
+        accounts: GmailAccounts,
+        blobs: Blobs | None,
+        clock: Clock,
+        pace: Pace,
+        mailbox: Mailbox,
+        owner: str,
     ) -> None:
-        """Take the lease.
+        """Take the lease, then open the mailbox in Gmail: its budget goes on from where the worker before left it.
 
         Raises:
             LeaseHeld: another worker has it.
         """
         now = clock.now()
         self.store = store
-        self.gmail = gmail
         self.blobs = blobs
         self.clock = clock
         self.pace = pace
         self._held = store.acquire(mailbox, owner=owner, now=now, expires_at=now + pace.lease)
+        self.gmail = accounts.open(mailbox.email_address, self._held.mailbox.quota)
         self._renewed_at = now
         self._parked: dict[MessageId, Parked] | None = None
         self.released = False

@@ -105,9 +105,11 @@ def connect(
             return existing, False
         store.set_policy(name, policy)
         fresh = store.mailbox(name)
-        if fresh is None or fresh.pending_request is None:
-            # A run under way may have listed under the policy before; one that still waits will list under this one.
-            store.request_run(name, RunRequest(f"policy-{existing.revision}", "audit", clock.now()))
+        # A run under way may have listed under the policy before; one that still waits will list under this one.
+        while fresh is not None and fresh.pending_request is None:
+            if store.request_run(fresh, RunRequest(f"policy-{fresh.revision}", "audit", clock.now())):
+                break
+            fresh = store.mailbox(name)
         publisher.publish(name, "sync")
         return replace(existing, policy=policy), False
     profile = accounts.open(name, None).profile()
@@ -117,16 +119,19 @@ def connect(
     mailbox = Mailbox(
         email_address=name, created_at=now, watch=Watch(expires_at=now), next_due_at=now, policy=policy or Policy()
     )
-    created = store.create_mailbox(mailbox)
+    if not store.create_mailbox(mailbox):
+        # Somebody else connected it in the meantime, and perhaps with another policy.
+        return connect(store, accounts, publisher, clock, address, policy)
     publisher.publish(name, "renew")
-    return mailbox, created
+    return mailbox, True
 
 
 def request_run(store: Store, clock: Clock, mailbox: MailboxId, mode: Mode, run_id: str) -> str:
     """Ask for a run and return the id under which it will be found.
 
     A run under way that does the same, as a first sync does, is joined. Only one request waits at a time: a second one
-    joins it, and makes it a full one if either asked for that.
+    joins it, and makes it a full one if either asked for that. What is decided is stored only over the state that it
+    was decided on, so that of two requests made at once neither is lost.
 
     Args:
         mailbox: the mailbox.
@@ -136,18 +141,19 @@ def request_run(store: Store, clock: Clock, mailbox: MailboxId, mode: Mode, run_
     Raises:
         UnknownMailbox: not connected.
     """
-    state = store.mailbox(mailbox)
-    if state is None:
-        raise UnknownMailbox(f"Mailbox {mailbox} is not connected.")
-    run = state.active_run
-    if run is not None and run.mode in (mode, "first"):
-        return run.id
-    waiting = state.pending_request
-    if waiting is not None and waiting.mode in (mode, "full"):
-        return waiting.run_id
-    wanted = RunRequest(run_id if waiting is None else waiting.run_id, mode, clock.now())
-    store.request_run(mailbox, wanted)
-    return wanted.run_id
+    while True:
+        state = store.mailbox(mailbox)
+        if state is None:
+            raise UnknownMailbox(f"Mailbox {mailbox} is not connected.")
+        run = state.active_run
+        if run is not None and run.mode in (mode, "first"):
+            return run.id
+        waiting = state.pending_request
+        if waiting is not None and waiting.mode in (mode, "full"):
+            return waiting.run_id
+        wanted = RunRequest(run_id if waiting is None else waiting.run_id, mode, clock.now())
+        if store.request_run(state, wanted):
+            return wanted.run_id
 
 
 def sweep(store: Store, publisher: Publisher, now: datetime) -> tuple[int, float]:

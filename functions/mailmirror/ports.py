@@ -177,8 +177,13 @@ class Store(Protocol):
         """Store the policy, without a lease."""
         ...
 
-    def request_run(self, mailbox: MailboxId, request: RunRequest) -> None:
-        """Store the request for a run, without a lease; the latest request wins."""
+    def request_run(self, mailbox: Mailbox, request: RunRequest) -> bool:
+        """Store the request for a run in the place of the one in `mailbox`, without a lease.
+
+        Returns:
+            False, and nothing written, when `mailbox` is outdated: somebody else's request came, or a commit that may
+            have started or ended a run.
+        """
         ...
 
     def lease(self, mailbox: MailboxId) -> Lease | None:
@@ -190,7 +195,7 @@ class Store(Protocol):
 
         Args:
             mailbox: the state as read before.
-            owner: the worker.
+            owner: a name that this worker alone has, and for this lease alone: its own lease is recognised by it.
             now: decides whether another's lease has expired.
             expires_at: until when the lease holds.
 

@@ -62,7 +62,7 @@ def _put(name: str, **data: Any) -> Write:
 
 
 def test_price_of_the_state(client: firestore.Client) -> None:
-    """The state is one read; what workers say without a lease is one write each."""
+    """The state is one read; what workers say without a lease is one write each, a request one read more."""
     counting, store = CountingFirestore(client), FirestoreStore(client)
     assert _price(counting, lambda: store.create_mailbox(new_mailbox())) == (0, 1)
     assert _price(counting, lambda: store.mailbox(ADDRESS)) == (1, 0)
@@ -71,7 +71,7 @@ def test_price_of_the_state(client: firestore.Client) -> None:
     assert _price(counting, lambda: store.drop_hint(ADDRESS)) == (0, 1)
     assert _price(counting, lambda: store.set_watch(ADDRESS, Watch(NOW))) == (0, 1)
     assert _price(counting, lambda: store.set_policy(ADDRESS, Policy())) == (0, 1)
-    assert _price(counting, lambda: store.request_run(ADDRESS, RunRequest("r", "full", NOW))) == (0, 1)
+    assert _price(counting, lambda: store.request_run(new_mailbox(), RunRequest("r", "full", NOW))) == (1, 1)
 
 
 def test_price_of_a_lease(client: firestore.Client) -> None:
@@ -201,6 +201,15 @@ def test_acquire_whose_answer_was_lost(client: firestore.Client, released: bool)
     held = store.acquire(new_mailbox(), owner="z", now=NOW, expires_at=LATER)
     assert held.lease == store.lease(ADDRESS)
     store.commit(held, replace(held.mailbox, cursor=1), expires_at=LATER)
+
+
+def test_request_whose_answer_was_lost(client: firestore.Client) -> None:
+    """A request that was stored while its answer was lost counts as stored."""
+    store = FirestoreStore(client)
+    store.create_mailbox(new_mailbox())
+    _Faults(client).lose = [LOST]
+    assert store.request_run(new_mailbox(), RunRequest("r", "full", NOW))
+    assert store.mailbox(ADDRESS) == replace(new_mailbox(), request=RunRequest("r", "full", NOW))
 
 
 # Errors

@@ -160,25 +160,57 @@ def test_hint_dropped(store: Store) -> None:
 
 
 def test_watch_policy_and_request_are_stored(store: Store) -> None:
-    """Watch, policy and request are stored without a lease and change nothing else; the latest request wins."""
+    """Watch, policy and request are stored without a lease and change nothing else."""
     store.create_mailbox(new_mailbox())
     store.set_watch(ADDRESS, MAILBOX.watch)
     store.set_policy(ADDRESS, MAILBOX.policy)
-    store.request_run(ADDRESS, RunRequest("r1", "full", NOW))
-    store.request_run(ADDRESS, RunRequest("r2", "audit", LATER))
+    assert store.request_run(_read(store), RunRequest("r1", "full", NOW))
+    assert store.request_run(_read(store), RunRequest("r2", "audit", LATER))
     assert _read(store) == replace(
         new_mailbox(), watch=MAILBOX.watch, policy=MAILBOX.policy, request=RunRequest("r2", "audit", LATER)
     )
 
 
+def test_a_request_decided_on_an_outdated_state_is_not_stored(store: Store) -> None:
+    """A request replaces what its asker has seen: not another's request, and nothing once a commit changed the state.
+    What workers without a lease write besides is no hindrance.
+    """
+    store.create_mailbox(new_mailbox())
+    before = _read(store)
+    store.raise_hint(ADDRESS, 3, NOW)
+    assert store.request_run(before, RunRequest("r1", "full", NOW))
+    assert not store.request_run(before, RunRequest("r2", "audit", LATER))
+    before = _read(store)
+    held = store.acquire(before, owner="a", now=NOW, expires_at=LATER)
+    store.commit(held, replace(held.mailbox, request_done="r1"), expires_at=LATER)
+    assert not store.request_run(before, RunRequest("r3", "audit", LATER))
+    assert _read(store).request == RunRequest("r1", "full", NOW)
+
+
+def test_of_many_requests_at_once_one_is_stored(place: Place) -> None:
+    """Requests decided on the same state by many at once: exactly one says that it was stored, and it was."""
+    stores = [place.open() for _ in range(4)]
+    stores[0].create_mailbox(new_mailbox())
+    state = _read(stores[0])
+    with ThreadPoolExecutor() as pool:
+        answers = list(
+            pool.map(
+                lambda number: stores[number % 4].request_run(state, RunRequest(f"r{number}", "full", NOW)), range(16)
+            )
+        )
+    request = _read(stores[0]).request
+    assert request is not None
+    assert [f"r{number}" for number, stored in enumerate(answers) if stored] == [request.run_id]
+
+
 def test_unknown_mailbox_is_refused(store: Store) -> None:
     """What is said about a mailbox that is not connected is refused by name, and does not create it."""
-    calls: list[Callable[[], None]] = [
+    calls: list[Callable[[], object]] = [
         lambda: store.raise_hint(ADDRESS, 1, NOW),
         lambda: store.drop_hint(ADDRESS),
         lambda: store.set_watch(ADDRESS, Watch(NOW)),
         lambda: store.set_policy(ADDRESS, Policy()),
-        lambda: store.request_run(ADDRESS, RunRequest("r1", "full", NOW)),
+        lambda: store.request_run(new_mailbox(), RunRequest("r1", "full", NOW)),
     ]
     for call in calls:
         with pytest.raises(UnknownMailbox):
@@ -345,7 +377,7 @@ def test_commit_leaves_what_others_write(store: Store) -> None:
     store.raise_hint(ADDRESS, 99, LATER)
     store.set_watch(ADDRESS, MAILBOX.watch)
     store.set_policy(ADDRESS, MAILBOX.policy)
-    store.request_run(ADDRESS, RunRequest("r1", "full", NOW))
+    assert store.request_run(_read(store), RunRequest("r1", "full", NOW))
     held = store.commit(held, replace(held.mailbox, cursor=1), expires_at=LATER)
     store.raise_hint(ADDRESS, 100, LATER + LEASE)
     store.commit(held, replace(held.mailbox, cursor=2), expires_at=LATER, release=True)

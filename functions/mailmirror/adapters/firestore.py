@@ -123,8 +123,19 @@ class FirestoreStore:
     def set_policy(self, mailbox: MailboxId, policy: Policy) -> None:
         self._set(mailbox, {"policy": to_document(policy)})
 
-    def request_run(self, mailbox: MailboxId, request: RunRequest) -> None:
-        self._set(mailbox, {"request": to_document(request)})
+    def request_run(self, mailbox: Mailbox, request: RunRequest) -> bool:
+        address = mailbox.email_address
+        snapshot = self._get(self._at(address))
+        if not snapshot.exists:
+            raise UnknownMailbox(f"There is no mailbox {address}.")
+        if not fence.may_request(mailbox, from_document(Mailbox, _document(snapshot))):
+            return False
+        try:
+            self._set(address, {"request": to_document(request)}, unwritten_since=snapshot.update_time)
+        except exceptions.FailedPrecondition:
+            # When the first of two attempts was applied and its answer lost, it is the second that is refused.
+            return self._known(address).request == request
+        return True
 
     # Lease and commit
 
@@ -246,9 +257,10 @@ class FirestoreStore:
             raise UnknownMailbox(f"There is no mailbox {mailbox}.")
         return state
 
-    def _set(self, mailbox: MailboxId, fields: dict[str, Any]) -> None:
+    def _set(self, mailbox: MailboxId, fields: dict[str, Any], *, unwritten_since: object = None) -> None:
+        option = _unwritten_since(unwritten_since) if unwritten_since is not None else None
         try:
-            self._ask(lambda: self._at(mailbox).update(fields, retry=_ONCE, timeout=_ATTEMPT_SECONDS))
+            self._ask(lambda: self._at(mailbox).update(fields, option, retry=_ONCE, timeout=_ATTEMPT_SECONDS))
         except exceptions.NotFound as missing:
             raise UnknownMailbox(f"There is no mailbox {mailbox}.") from missing
 
@@ -311,12 +323,16 @@ class _Batch(firestore.WriteBatch):
             self.set(reference, data)
 
     def replace_lease(self, reference: Reference, current: Lease, wanted: Lease) -> None:
-        unwritten_since = firestore.Client.write_option(last_update_time=current.version)
-        self.update(reference, dict(fence.lease_document(wanted)), option=unwritten_since)
+        self.update(reference, dict(fence.lease_document(wanted)), option=_unwritten_since(current.version))
 
     def size(self) -> int:
         """Return the bytes of the writes as they are sent."""
         return sum(type(write).pb(write).ByteSize() for write in self._write_pbs)
+
+
+def _unwritten_since(update_time: object) -> Any:
+    """The precondition that nobody has written the document since it was read."""
+    return firestore.Client.write_option(last_update_time=update_time)
 
 
 def _after(query: firestore.Query, document_id: str) -> firestore.Query:

@@ -146,8 +146,13 @@ class SqliteStore:
     def set_policy(self, mailbox: MailboxId, policy: Policy) -> None:
         self._set(mailbox, {"policy": to_document(policy)})
 
-    def request_run(self, mailbox: MailboxId, request: RunRequest) -> None:
-        self._set(mailbox, {"request": to_document(request)})
+    def request_run(self, mailbox: Mailbox, request: RunRequest) -> bool:
+        address = mailbox.email_address
+        with self._transaction() as write:
+            if not fence.may_request(mailbox, from_document(Mailbox, self._known(address))):
+                return False
+            _merge(write, "mailboxes", address, {"request": to_document(request)})
+        return True
 
     # Lease and commit
 
