@@ -4,24 +4,33 @@
 PACKAGES := $(wildcard functions local tests bench)
 VENV     := .venv
 READY    := $(VENV)/ready
-STACK     = --backend '$(or $(BACKEND),sqlite)'$(if $(MBOX), --mbox '$(MBOX)')$(if $(SEED), --seed '$(SEED)')
+# A value as one word of the shell, whatever is in it: o'brien@example.com is an address.
+quoted    = '$(subst ','\'',$(1))'
+STACK     = --backend $(call quoted,$(or $(BACKEND),sqlite))$(if $(MBOX), --mbox $(call quoted,$(MBOX)))$(if \
+            $(SEED), --seed $(call quoted,$(SEED)))
 COMPILE  := uv pip compile --quiet --no-config --universal --python-version 3.11 --upgrade \
             --generate-hashes --custom-compile-command 'make requirements'
 
-WHERE     = -var 'project=$(PROJECT)' -var 'region=$(REGION)'
+WHERE     = -var $(call quoted,project=$(PROJECT)) -var $(call quoted,region=$(REGION))
 
 # Before Terraform runs: where to is said, Terraform is there, and the state is where STATE says (once said, backend.tf remembers).
 define TERRAFORM_READY
-	if [ -z '$(PROJECT)' ] || [ -z '$(REGION)' ]; then \
+	if [ -z $(call quoted,$(PROJECT)) ] || [ -z $(call quoted,$(REGION)) ]; then \
 	    echo "Say where to: make $@ PROJECT=my-project REGION=europe-west1" >&2; exit 1; \
 	elif ! command -v terraform > /dev/null; then \
 	    echo "Terraform 1.11 or newer is needed: put terraform on the PATH." >&2; exit 1; \
 	fi; \
-	if [ -n '$(STATE)' ]; then \
-	    printf 'terraform {\n  backend "gcs" {\n    bucket = "%s"\n    prefix = "mailmirror"\n  }\n}\n' '$(STATE)' \
-	        > terraform/backend.tf; \
-	fi; \
-	terraform -chdir=terraform init -input=false
+	case $(call quoted,$(STATE)) in \
+	'') ;; \
+	*[!a-z0-9._-]*) echo "STATE is the name of a bucket, such as my-bucket, without gs://." >&2; exit 1 ;; \
+	*) printf 'terraform {\n  backend "gcs" {\n    bucket = "%s"\n    prefix = "mailmirror"\n  }\n}\n' \
+	    $(call quoted,$(STATE)) > terraform/backend.tf ;; \
+	esac; \
+	terraform -chdir=terraform init -input=false || exit 1; \
+	was=$$(terraform -chdir=terraform output -raw deployment 2> /dev/null) || was=; \
+	if [ -n "$$was" ] && [ "$$was" != $(call quoted,$(PROJECT) in $(REGION)) ]; then \
+	    echo "The state here is that of $$was, which would be torn down. Another deployment needs a clone of its own." >&2; exit 1; \
+	fi
 endef
 
 export PYTHONPATH := $(CURDIR)/functions:$(CURDIR)
@@ -39,8 +48,8 @@ dev: $(READY)  ## the same stack, kept running: the same variables
 	@$(VENV)/bin/python -m local dev $(STACK)
 
 consent: $(READY)  ## ask a user for consent, where GMAIL_AUTH=oauth: PROJECT=id MAILBOX=address CLIENT=file (the OAuth client) SCOPES=list
-	@$(VENV)/bin/python -m local consent --project '$(PROJECT)' --mailbox '$(MAILBOX)' --client '$(CLIENT)' \
-	    $(if $(SCOPES),--scopes '$(SCOPES)')
+	@$(VENV)/bin/python -m local consent --project $(call quoted,$(PROJECT)) --mailbox $(call quoted,$(MAILBOX)) \
+	    --client $(call quoted,$(CLIENT))$(if $(SCOPES), --scopes $(call quoted,$(SCOPES)))
 
 check: $(READY)  ## format, lint, types and who may import whom
 	$(VENV)/bin/ruff format --check .

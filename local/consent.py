@@ -42,6 +42,11 @@ class NotGiven(Exception):
 def run(options: argparse.Namespace) -> int:
     """Ask for the consent the options name, keep it, and return the exit code."""
     try:
+        # `make consent` passes what was not said as an empty value.
+        if not options.mailbox:
+            raise NotGiven("Say whose consent: MAILBOX=ada@example.com.")
+        if options.client == Path():
+            raise NotGiven("Say where the OAuth client is, as the Cloud console downloads it: CLIENT=client.json.")
         mailbox = mailbox_id(options.mailbox)
         scopes = (options.scopes or READONLY_SCOPE).replace(",", " ").split()
         if not re.fullmatch(r"[^\s/]+", options.project):

@@ -75,6 +75,13 @@ resource "google_firestore_index" "query" {
     order      = each.value.order
   }
 
+  # On a database that is full an index takes longer than the provider's own 20 minutes. An index that was given up on is not in
+  # the state, and every later apply is refused because it exists.
+  timeouts {
+    create = "60m"
+    delete = "60m"
+  }
+
   depends_on = [google_project_service.api]
 }
 
@@ -90,6 +97,13 @@ resource "google_firestore_field" "unindexed" {
   # Empty: no index at all.
   index_config {}
 
+  # Taking the exemption away makes the index, of all that is there by then.
+  timeouts {
+    create = "60m"
+    update = "60m"
+    delete = "60m"
+  }
+
   depends_on = [google_project_service.api]
 }
 
@@ -101,6 +115,12 @@ resource "google_firestore_field" "deltas_ttl" {
 
   index_config {}
   ttl_config {}
+
+  timeouts {
+    create = "60m"
+    update = "60m"
+    delete = "60m"
+  }
 
   depends_on = [google_project_service.api]
 }

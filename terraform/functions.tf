@@ -5,7 +5,8 @@ locals {
   step_seconds = 480
 
   # One row for each entry point of functions/main.py.
-  #   concurrency  requests an instance serves at a time; above 1 Cloud Run wants a whole CPU
+  #   concurrency  requests an instance serves at a time; above 1 Cloud Run wants a whole CPU. A request takes up to five times what
+  #                25 messages hold: with bodies of 1 MB four of them were measured at 700 MiB
   #   callers      who may call it: push, scheduler or admins
   #   mirror       what it may do in Firestore: write or read
   #   gmail        whether it opens mailboxes
@@ -13,7 +14,7 @@ locals {
   functions = {
     sync_history = {
       description = "Catches a mailbox up when Gmail notifies."
-      memory      = "512Mi", cpu = "1", concurrency = 8, timeout = local.push_seconds, instances = var.max_instances
+      memory      = "1Gi", cpu = "1", concurrency = 4, timeout = local.push_seconds, instances = var.max_instances
       ingress     = "ALLOW_INTERNAL_ONLY", callers = "push", mirror = "write", gmail = true, bodies = true
     }
     run_work = {
@@ -33,7 +34,7 @@ locals {
     }
     trigger_sync = {
       description = "Syncs a mailbox when an administrator asks."
-      memory      = "512Mi", cpu = "1", concurrency = 4, timeout = 540, instances = 5
+      memory      = "512Mi", cpu = "1", concurrency = 1, timeout = 540, instances = 5
       ingress     = "ALLOW_ALL", callers = "admins", mirror = "write", gmail = true, bodies = true
     }
     manage_mailboxes = {
@@ -142,10 +143,14 @@ resource "google_cloudfunctions2_function" "function" {
     })
   }
 
+  # Nothing is written before the database is as it should be. Its indexes take minutes, even while it is empty: by then Google knows
+  # everywhere what was given to the build's account, without which the first build would be refused its source.
   depends_on = [
     google_artifact_registry_repository_iam_member.build_writer,
     google_project_iam_member.build_logs,
     google_project_iam_member.build_source,
+    google_firestore_field.unindexed,
+    google_firestore_index.query,
   ]
 }
 

@@ -77,6 +77,9 @@ resource "google_service_account_iam_member" "token_creator" {
 }
 
 # Firestore: documents of the one database, not its settings.
+#
+# A role that was just made is not known everywhere for the first half minute, and cannot be given ("does not exist in the
+# resource's hierarchy"). Whatever gives one waits for the indexes, which take longer.
 
 resource "google_project_iam_custom_role" "mirror_writer" {
   role_id     = "mailmirrorMirrorWriter"
@@ -118,6 +121,8 @@ resource "google_project_iam_member" "mirror" {
     title      = local.database_title
     expression = local.database_only
   }
+
+  depends_on = [google_firestore_index.query]
 }
 
 resource "google_project_iam_member" "reader" {
@@ -131,6 +136,8 @@ resource "google_project_iam_member" "reader" {
     title      = local.database_title
     expression = local.database_only
   }
+
+  depends_on = [google_firestore_index.query]
 }
 
 # Large bodies
@@ -153,6 +160,8 @@ resource "google_storage_bucket_iam_member" "body_writer" {
   bucket = local.body_bucket
   role   = google_project_iam_custom_role.body_writer.id
   member = google_service_account.function[each.key].member
+
+  depends_on = [google_firestore_index.query]
 }
 
 resource "google_storage_bucket_iam_member" "reader" {
@@ -182,6 +191,8 @@ resource "google_service_account_iam_member" "signer" {
   service_account_id = google_service_account.delegate[0].name
   role               = google_project_iam_custom_role.signer[0].id
   member             = google_service_account.function[each.key].member
+
+  depends_on = [google_firestore_index.query]
 }
 
 # Gmail by consent: the client, and the tokens that consents leave behind.

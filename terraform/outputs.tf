@@ -1,3 +1,8 @@
+output "deployment" {
+  description = "Which deployment this is: its project and region, in which it stays."
+  value       = "${var.project} in ${var.region}"
+}
+
 output "manage_mailboxes_uri" {
   description = "Where administrators connect, list and show mailboxes."
   value       = google_cloudfunctions2_function.function["manage_mailboxes"].service_config[0].uri
@@ -9,7 +14,7 @@ output "trigger_sync_uri" {
 }
 
 output "delegation" {
-  description = "What a Workspace administrator enters on the domain-wide delegation page: client id and scopes. Null with oauth."
+  description = "What a Workspace administrator enters on the domain-wide delegation page: client id and scopes. None with oauth."
   value = var.gmail_auth == "delegation" ? {
     client_id = google_service_account.delegate[0].unique_id
     scopes    = join(",", var.gmail_scopes)
@@ -17,7 +22,7 @@ output "delegation" {
 }
 
 output "oauth_client_secret" {
-  description = "The secret that the OAuth client is to be added to as a version. Null with delegation."
+  description = "The secret that the OAuth client is to be added to as a version. None with delegation."
   value       = var.gmail_auth == "oauth" ? google_secret_manager_secret.oauth_client[0].secret_id : null
 }
 

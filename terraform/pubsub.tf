@@ -98,6 +98,8 @@ resource "google_pubsub_subscription" "dead_letters" {
 
 # Pub/Sub itself moves dead letters: it publishes them to the one topic and takes them from the other's subscription. Its service
 # agent may not exist before a subscription does. https://docs.cloud.google.com/pubsub/docs/dead-letter-topics
+# Should an apply still be told that it does not exist, it is made by
+# `gcloud beta services identity create --service=pubsub.googleapis.com --project=PROJECT`.
 
 resource "google_pubsub_topic_iam_binding" "dead_letter_publisher" {
   for_each = local.pushes

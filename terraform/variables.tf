@@ -12,7 +12,7 @@ variable "project" {
 
 variable "region" {
   type        = string
-  description = "Region of the functions, of their images and, unless said otherwise, of everything else."
+  description = "Region of the functions, of their images and, unless said otherwise, of everything else. A deployment stays in its region."
 
   validation {
     condition     = can(regex("^[a-z]+(-[a-z]+)+[0-9]+$", var.region))
@@ -28,6 +28,11 @@ variable "firestore_location" {
   validation {
     condition     = var.firestore_location == null || can(regex("^([a-z]+(-[a-z]+)+[0-9]+|nam5|eur3)$", var.firestore_location))
     error_message = "firestore_location must be a region such as europe-west1, or nam5 or eur3."
+  }
+
+  validation {
+    condition     = var.firestore_location == null || var.create_firestore_database
+    error_message = "firestore_location is for a database that is created: an existing one has its own."
   }
 }
 
@@ -63,7 +68,7 @@ variable "admins" {
 
   validation {
     condition     = alltrue([for member in var.admins : can(regex("^(group|serviceAccount):[^@\\s]+@[^@\\s]+$", member))])
-    error_message = "admins must be groups or service accounts: group:name@example.com or serviceAccount:name@project.iam.gserviceaccount.com."
+    error_message = "admins must be groups or service accounts: group:name@example.com or serviceAccount:name@project.iam.gserviceaccount.com. A person comes in through a group."
   }
 }
 
@@ -75,7 +80,7 @@ variable "readers" {
 
   validation {
     condition     = alltrue([for member in var.readers : can(regex("^(group|serviceAccount):[^@\\s]+@[^@\\s]+$", member))])
-    error_message = "readers must be groups or service accounts: group:name@example.com or serviceAccount:name@project.iam.gserviceaccount.com."
+    error_message = "readers must be groups or service accounts: group:name@example.com or serviceAccount:name@project.iam.gserviceaccount.com. A person comes in through a group."
   }
 }
 
@@ -223,7 +228,7 @@ variable "vpc" {
     connector = string
     egress    = optional(string, "PRIVATE_RANGES_ONLY")
   })
-  description = "Serverless VPC Access connector (full name) that outgoing traffic takes, and which of it: PRIVATE_RANGES_ONLY or ALL_TRAFFIC. Null is none."
+  description = "Serverless VPC Access connector (full name, in the region) that outgoing traffic takes, and which of it: PRIVATE_RANGES_ONLY or ALL_TRAFFIC. Null is none."
   default     = null
 
   validation {
@@ -278,7 +283,7 @@ variable "backup_retention_days" {
 
 variable "body_bucket" {
   type        = string
-  description = "Name of an existing bucket with uniform access for bodies over 200 kB. Null creates one."
+  description = "Name of an existing bucket of the project, with uniform access, for bodies over 200 kB. Null creates one."
   default     = null
 
   validation {
@@ -296,7 +301,7 @@ variable "delete_protection" {
 
 variable "kms_key" {
   type        = string
-  description = "Cloud KMS key (full name, in the region) for topics, buckets, images, functions and secrets. Null is Google's own encryption."
+  description = "Cloud KMS key (full name, in the region, where storage_location has to be too) for topics, buckets, images, functions and secrets. Null is Google's own encryption."
   default     = null
 
   validation {
@@ -313,6 +318,11 @@ variable "firestore_kms_key" {
   validation {
     condition     = var.firestore_kms_key == null || can(regex("^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$", var.firestore_kms_key))
     error_message = "firestore_kms_key must be a full name such as projects/my-project/locations/europe/keyRings/my-ring/cryptoKeys/my-key."
+  }
+
+  validation {
+    condition     = var.firestore_kms_key == null || var.create_firestore_database
+    error_message = "firestore_kms_key is for a database that is created: an existing one has its own, or none, for ever."
   }
 }
 

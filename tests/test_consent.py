@@ -256,7 +256,9 @@ CLIENT = {"client_id": "c", "client_secret": "GOCSPX-s", "auth_uri": "https://a"
     [
         ({"project": ""}, {"installed": CLIENT}, "PROJECT=my-project"),
         ({"project": "projects/p"}, {"installed": CLIENT}, "PROJECT=my-project"),
+        ({"mailbox": ""}, {"installed": CLIENT}, "MAILBOX=ada@example.com"),
         ({"mailbox": "ada"}, {"installed": CLIENT}, "such as ada@example.com"),
+        ({"client": Path()}, {}, "CLIENT=client.json"),
         ({"client": Path("/nowhere/client.json")}, {}, "/nowhere/client.json cannot be read"),
         ({}, [], "is not an OAuth client"),
         ({}, CLIENT, "is not an OAuth client"),

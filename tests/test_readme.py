@@ -143,7 +143,7 @@ def test_the_routes_are_the_routes() -> None:
 
 def test_every_file_named_exists() -> None:
     """Each link and each path of a file that README names leads somewhere, but for what a deployment makes."""
-    made = {"terraform/terraform.tfvars", "terraform/backend.tf"}
+    made = {f"terraform/{name}" for name in ("terraform.tfvars", "terraform.tfstate", "backend.tf")}
     named = set(re.findall(r"\]\((?!https?:|#)([^)]+)\)", README))
     named |= set(re.findall(r"`((?:terraform|functions|local|tests)/[\w./-]+|\w[\w.]*\.yaml)`", README))
     for path in named - made:
@@ -260,6 +260,16 @@ def test_the_costs_are_what_is_counted(firestore_emulator: str) -> None:
         assert renewal == figures("Cost", "its watch")
     looks = figures("Cost", "a quiet mailbox, a day")[0]
     assert looks == 24 * 60 / 15
-    assert figures("Cost", "a quiet mailbox, a day")[1:4] == [
-        looks * once + daily for once, daily in zip(look, renewal, strict=True)
+    day = [looks * once + daily for once, daily in zip(look, renewal, strict=True)]
+    assert figures("Cost", "a quiet mailbox, a day")[1:4] == day
+
+    def dollars(reads: float, writes: float, deletions: float = 0) -> str:
+        return f"{(reads * 0.06 + writes * 0.18 + deletions * 0.02) / 100_000:.2g}"
+
+    told = [row[2].split()[0] for row in table("Cost") if len(row) == 3 and row[2].startswith("0.")]
+    new, first = figures("Cost", "a new message"), figures("Cost", "first sync of 1,000")
+    assert told == [
+        dollars(30 * day[0], 30 * day[1]),
+        dollars(1_000 * new[0], 1_000 * new[1], 1_000),
+        dollars(100 * first[0], 100 * first[1]),
     ]

@@ -22,6 +22,8 @@ locals {
     "artifactregistry.repositories.list",
     "cloudfunctions.functions.get",
     "cloudfunctions.functions.list",
+    # Without it a job is shown without what it calls, and every plan would set that anew.
+    "cloudscheduler.jobs.fullView",
     "cloudscheduler.jobs.get",
     "datastore.backupSchedules.get",
     "datastore.backupSchedules.list",
@@ -77,6 +79,9 @@ locals {
     "datastore.backupSchedules.update",
     "datastore.databases.create",
     "datastore.databases.update",
+    # A database is made in a location, which has to be looked up.
+    "datastore.locations.get",
+    "datastore.locations.list",
     "datastore.operations.get",
     "datastore.schemas.create",
     "datastore.schemas.delete",

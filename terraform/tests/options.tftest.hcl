@@ -74,6 +74,13 @@ run "existing_database_and_bucket" {
   }
 
   assert {
+    condition = alltrue([
+      for index in google_firestore_index.query : index.timeouts.create == "60m" && index.timeouts.delete == "60m"
+    ])
+    error_message = "On a database that is full already an index may take longer than the provider waits by itself."
+  }
+
+  assert {
     condition     = length(google_firestore_database.main) == 0 && length(google_storage_bucket.bodies) == 0
     error_message = "Neither is created."
   }

@@ -194,6 +194,21 @@ run "people" {
   ]
 }
 
+run "settings_of_a_database_that_is_not_created" {
+  command = plan
+
+  variables {
+    create_firestore_database = false
+    firestore_location        = "eur3"
+    firestore_kms_key         = "projects/my-keys/locations/europe/keyRings/my-ring/cryptoKeys/my-key"
+  }
+
+  expect_failures = [
+    var.firestore_location,
+    var.firestore_kms_key,
+  ]
+}
+
 run "just_right" {
   command = plan
 

@@ -295,6 +295,15 @@ def _apis(plan: Plan) -> Mistakes:
             yield f"{service.address} takes the API from the rest of the project when it is destroyed."
 
 
+def _order(plan: Plan) -> Mistakes:
+    for resource in plan.resources:
+        # The name of a role that is made with the deployment is not known before.
+        of_a_new_role = "_iam_" in resource.type and isinstance(resource["role"], Later)
+        built = resource.type == "google_cloudfunctions2_function"
+        if (of_a_new_role or built) and "google_firestore_index.query" not in resource.after:
+            yield f"{resource.address} does not wait until Google knows everywhere what was just made and given."
+
+
 def _secrets(plan: Plan) -> Mistakes:
     for resource in plan.resources:
         if resource.type in {
@@ -344,5 +353,6 @@ RULES: tuple[Callable[[Plan], Mistakes], ...] = (
     _storage,
     _documents,
     _apis,
+    _order,
     _secrets,
 )

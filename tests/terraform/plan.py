@@ -30,11 +30,13 @@ class Resource:
         address: such as `google_pubsub_topic.topic["mailbox-work"]`.
         type: such as `google_pubsub_topic`.
         values: attributes and blocks by name; what is not known yet is a `Later`.
+        after: what it waits for besides what it is made of, such as `google_pubsub_subscription.push`.
     """
 
     address: str
     type: str
     values: dict[str, Any]
+    after: frozenset[str] = frozenset()
 
     def __getitem__(self, path: str) -> Any:
         """Return what is at a path such as `push_config.oidc_token.audience`: None where it, or a block, is absent.
@@ -84,6 +86,7 @@ class Plan:
                     written[f"{each['type']}.{each['name']}"]["expressions"],
                     _Here(each.get("index"), addresses),
                 ),
+                after=frozenset(written[f"{each['type']}.{each['name']}"].get("depends_on", ())),
             )
             for each in changes
             if each["mode"] == "managed"

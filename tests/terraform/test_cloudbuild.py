@@ -353,7 +353,7 @@ def planned_files() -> dict[str, bytes]:
     """What `make plan` leaves behind and an apply needs, where the Makefile and the configuration put it."""
     functions, makefile = (ROOT / "terraform" / "functions.tf").read_text(), (ROOT / "Makefile").read_text()
     bundle = re.search(r'output_path\s*=\s*"\$\{path\.module\}/(\S+)"', functions)
-    plan, backend = re.search(r"-out=(\S+)", makefile), re.search(r"> (terraform/\S+\.tf);", makefile)
+    plan, backend = re.search(r"-out=(\S+)", makefile), re.search(r"> (terraform/\S+\.tf) ?;", makefile)
     assert bundle is not None
     assert plan is not None
     assert backend is not None

@@ -25,7 +25,7 @@ DATA = re.compile(
     r"|cloudfunctions\.functions\.(call|invoke|sourceCodeGet)|run\.(routes|jobs)\..*"
     r"|iam\.(serviceAccountKeys\..*|serviceAccounts\.(getAccessToken|getOpenIdToken|implicitDelegation|sign\w+))"
 )
-READS = re.compile(r"[\w.]+\.(get|list|getIamPolicy|getMetadata)")
+READS = re.compile(r"[\w.]+\.(get|list|getIamPolicy|getMetadata|fullView)")
 
 Resource = dict[str, Any]
 Plan = dict[str, Resource]
@@ -181,6 +181,8 @@ def test_a_deployment_can_be_compared_before_it_is_changed(plan: Plan) -> None:
     """Whatever is changed can be read too, by what plans as well, or plans would not show what an apply does."""
     planner, deployer = permissions(plan, "planner"), permissions(plan, "deployer")
     assert planner < deployer
+    # What a job calls is shown to those alone who may have a full view of it.
+    assert "cloudscheduler.jobs.fullView" in planner
     changed = {p.rpartition(".")[0] for p in deployer if p.endswith((".create", ".update", ".enable"))}
     read = {p.rpartition(".")[0] for p in planner if p.endswith((".get", ".getMetadata"))}
     assert changed <= read
@@ -311,6 +313,8 @@ def test_what_deploys_manages_every_resource(plan: Plan) -> None:
             needed |= {f"{MANAGES[resource]}.{verb}" for verb in verbs}
     # A database's settings are read under another name.
     needed = {permission.replace("datastore.databases.get", "datastore.databases.getMetadata") for permission in needed}
+    # https://docs.cloud.google.com/firestore/native/docs/security/iam
+    needed |= {"datastore.locations.get", "datastore.locations.list"}
     assert needed - permissions(plan, "deployer") == set()
 
 

@@ -246,6 +246,21 @@ TOGETHER: tuple[dict[str, Mistake], ...] = (
         "an exemption of a field that does not exist": mistake(
             "firestore.tf", '"snippet", "syncedAt"]', '"preview", "syncedAt"]', "no document has: messages.preview"
         ),
+        "a build before its account's rights are known": mistake(
+            "functions.tf",
+            "    google_firestore_index.query,\n",
+            "",
+            'function["run_work"] does not wait until Google knows everywhere',
+        ),
+        "a role given before it is known": mistake(
+            "iam.tf",
+            "  role   = google_project_iam_custom_role.body_writer.id\n"
+            "  member = google_service_account.function[each.key].member\n\n"
+            "  depends_on = [google_firestore_index.query]\n",
+            "  role   = google_project_iam_custom_role.body_writer.id\n"
+            "  member = google_service_account.function[each.key].member\n",
+            'google_storage_bucket_iam_member.body_writer["sync_history"] does not wait until Google knows everywhere',
+        ),
         "deltas that are kept for ever": mistake(
             "firestore.tf", "  ttl_config {}\n", "", "deltas.expireAt has no TTL policy"
         ),
