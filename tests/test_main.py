@@ -1,6 +1,5 @@
 """The entry points as they are deployed: main.py under functions-framework, asked over HTTP what nobody should ask."""
 
-import ast
 import base64
 import http.server
 import itertools
@@ -26,6 +25,7 @@ from mailmirror.model import Mailbox, Watch
 from werkzeug.test import Client, TestResponse
 
 from local.stack import FUNCTIONS
+from tests import source
 from tests.world import push
 
 SOURCE = Path(__file__).resolve().parent.parent / "functions" / "main.py"
@@ -41,16 +41,6 @@ CODES = {
     409: "FAILED_PRECONDITION",
     429: "RESOURCE_EXHAUSTED",
 }
-
-
-def entry_points() -> list[str]:
-    """The functions that main.py registers."""
-    return [
-        node.name
-        for node in ast.parse(SOURCE.read_text()).body
-        if isinstance(node, ast.FunctionDef)
-        and [ast.unparse(decorator) for decorator in node.decorator_list] == ["functions_framework.http"]
-    ]
 
 
 PUSHES = ["sync_history", "run_work"]
@@ -191,16 +181,16 @@ def check(response: TestResponse, code: int, *, head: bool = False) -> None:
 
 def test_every_entry_point_is_tested_here() -> None:
     """A function that is added to main.py gets its requests in the tables below."""
-    assert sorted(entry_points()) == sorted(PUSHES + SCHEDULES + PEOPLE)
+    assert sorted(source.entry_points()) == sorted(PUSHES + SCHEDULES + PEOPLE)
 
 
 def test_entry_points_are_what_is_deployed_locally() -> None:
     """The local stack starts every function there is."""
-    assert sorted(FUNCTIONS) == sorted(entry_points())
+    assert sorted(FUNCTIONS) == sorted(source.entry_points())
 
 
 @pytest.mark.parametrize("name", ["GOOGLE_CLOUD_PROJECT", "GMAIL_TOPIC", "WORK_TOPIC", "GMAIL_AUTH"])
-@pytest.mark.parametrize("target", entry_points())
+@pytest.mark.parametrize("target", source.entry_points())
 @pytest.mark.usefixtures("deployment")
 def test_a_missing_setting(target: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No function starts without what it needs; it ends with a sentence instead."""
@@ -210,7 +200,7 @@ def test_a_missing_setting(target: str, name: str, monkeypatch: pytest.MonkeyPat
     assert stopped.value.code == f"Mailmirror cannot start: {name} is not set."
 
 
-@pytest.mark.parametrize("target", entry_points())
+@pytest.mark.parametrize("target", source.entry_points())
 def test_starting_asks_nobody(deployment: Deployment, target: str) -> None:
     """An instance starts without a call of Gmail or Pub/Sub, and writes nothing."""
     before = deployment.documents()
@@ -398,7 +388,7 @@ def test_a_policy_that_is_none(deployment: Deployment, address: str, body: bytes
 
 
 @pytest.mark.parametrize("path", ["/robots.txt", "/favicon.ico"])
-@pytest.mark.parametrize("target", entry_points())
+@pytest.mark.parametrize("target", source.entry_points())
 def test_what_browsers_ask_for(deployment: Deployment, target: str, path: str) -> None:
     """functions-framework itself says 404."""
     response = deployment.function(target).get(path)
@@ -409,7 +399,7 @@ def test_what_browsers_ask_for(deployment: Deployment, target: str, path: str) -
 PATHS = ["/", "/mailboxes", "//mailboxes", "/mailboxes/", "/mailboxes/x/sync", "/mailboxes/%00@x/sync", "/%ff", "/*"]
 
 
-@pytest.mark.parametrize("target", entry_points())
+@pytest.mark.parametrize("target", source.entry_points())
 def test_no_input_is_a_failure_of_the_server(deployment: Deployment, target: str) -> None:
     """Whatever method, path, body and header come together, no answer is 5xx, and nothing is written."""
     client = deployment.function(target)
@@ -464,7 +454,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in written.out.splitlines()]
 
 
-@pytest.mark.parametrize("target", entry_points())
+@pytest.mark.parametrize("target", source.entry_points())
 def test_the_log(deployment: Deployment, target: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each line is one JSON object with severity and event, and none holds the caller's token or what was sent."""
     client = deployment.function(target)

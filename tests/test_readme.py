@@ -1,10 +1,8 @@
 """README says what is so: what it names is compared with the code, with Terraform's files and with what is counted."""
 
-import ast
 import dataclasses
 import re
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 from mailmirror import config, documents, model
 from mailmirror.adapters.firestore import FirestoreStore
 
+from tests import source
 from tests.contract.counting import CountingFirestore
 from tests.contract.worker import firestore_client
 from tests.world import ADA, World, mail
@@ -84,19 +83,10 @@ def test_the_tree_is_the_tree() -> None:
 
 def test_every_variable_is_documented() -> None:
     """The configuration table has exactly the variables that the code reads, with the code's defaults."""
-    source = ast.parse((ROOT / "functions/mailmirror/config.py").read_text())
-    read = {
-        call.args[0].value: call.args[2] if len(call.args) > 2 else None
-        for call in ast.walk(source)
-        if isinstance(call, ast.Call)
-        and getattr(call.func, "id", "") == "read"
-        and isinstance(call.args[0], ast.Constant)
-    }
     rows = {row[0].strip("`"): row[1].strip("`") for row in table("Configuration")}
-    assert rows.keys() == read.keys()
-    for name, default in read.items():
-        if isinstance(default, ast.Constant) and isinstance(default.value, str):
-            assert rows[str(name)] in (default.value, "none" if default.value == "" else default.value), name
+    assert rows.keys() == source.variables().keys()
+    for name, default in source.variables().items():
+        assert default is None or rows[name] == (default or "none"), name
     assert rows["GMAIL_SCOPES"] == config.READONLY_SCOPE
 
 
@@ -129,15 +119,11 @@ def test_the_phases_named_are_phases() -> None:
 
 def test_the_routes_are_the_routes() -> None:
     """Each route of the HTTP table is in the code, and the other way round."""
-    source = (ROOT / "functions/mailmirror/api.py").read_text()
-    coded = {
-        (method, path.replace("([^/]+)", "{m}"))
-        for method, path in re.findall(r'Route\("([A-Z]+)", r"([^"]+)"', source)
-    }
+    coded = {(each.method, each.path.replace("([^/]+)", "{m}"), each.entry_point) for each in source.routes()}
     named = set()
     for row in table("HTTP"):
         method, path = row[0].strip("`").split(" ")
-        named.add((method, path.split("?")[0]))
+        named.add((method, path.split("?")[0], row[1].strip("`")))
     assert named == coded
 
 
@@ -174,8 +160,7 @@ def test_every_input_named_exists() -> None:
 def test_the_names_in_google_cloud_are_terraforms() -> None:
     """Accounts, secrets and topics that README names are those that Terraform gives."""
     accounts = set(re.findall(r'account_id += "(mailmirror-[a-z]+)"', TERRAFORM["iam"]))
-    entry_points = re.findall(r"^def (\w+)", (ROOT / "functions/main.py").read_text(), re.MULTILINE)
-    accounts |= {f"mailmirror-{name.replace('_', '-')}" for name in entry_points}
+    accounts |= {f"mailmirror-{name.replace('_', '-')}" for name in source.entry_points()}
     rows = table("Who may do what")
     assert {name for row in rows for name in re.findall(r"`(mailmirror-[a-z-]+)`", row[0])} == accounts
     others = {name for row in rows for name in re.findall(r"`([a-z]+(?:-[a-z]+)+-?)…?`", row[2])} - accounts
@@ -194,25 +179,10 @@ def test_the_alerts_are_the_alerts() -> None:
     assert f"{len(alerts)} alert policies" in section("Cost")
 
 
-def logged() -> Iterator[tuple[str, str | None, set[str]]]:
-    """Each event that the functions log: its name, its level if the call says it, and its fields."""
-    for file in (ROOT / "functions/mailmirror").rglob("*.py"):
-        for call in ast.walk(ast.parse(file.read_text())):
-            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "log"):
-                continue
-            given = {keyword.arg or "": keyword.value for keyword in call.keywords}
-            said = given.pop("level", None)
-            level = "INFO" if said is None else said.attr if isinstance(said, ast.Attribute) else None
-            fields = set(given) | ({"mailbox"} if len(call.args) > 1 else set())
-            for part in ast.walk(call.args[0]):
-                if isinstance(part, ast.Constant):
-                    yield str(part.value), level, fields
-
-
 def test_the_log_events_are_the_log_events() -> None:
     """The table has every event that the code logs, with its level and its fields, and no other."""
-    rows = {row[0].strip("`"): (row[1], set(row[2].strip("`").split())) for row in table("Log events")}
-    found = {event: (level or rows[event][0], fields) for event, level, fields in logged()}
+    rows = {row[0].strip("`"): (row[1], frozenset(row[2].strip("`").split())) for row in table("Log events")}
+    found = {event.name: (event.level or rows[event.name][0], event.fields) for event in source.events()}
     assert rows == found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from mailmirror.api import MAX_WAIT
 from mailmirror.config import BadSetting, Settings
 
-from tests.terraform import source
+from tests import source
 from tests.terraform.plan import Later, Plan, Resource
 
 Mistakes = Iterator[str]
@@ -114,12 +114,12 @@ def _functions(plan: Plan) -> Mistakes:
 
 def _environment(plan: Plan) -> Mistakes:
     auth = plan.variables["gmail_auth"]
-    wanted = source.variables() - LEFT_OUT.keys() - OF_THE_OTHER_AUTH[auth]
+    wanted = source.variables().keys() - LEFT_OUT.keys() - OF_THE_OTHER_AUTH[auth]
     for function in plan.of_type("google_cloudfunctions2_function"):
         passed: dict[str, Any] = function["service_config.environment_variables"]
         for name in sorted(wanted - passed.keys()):
             yield f"{function.address} is not passed {name}."
-        for name in sorted(passed.keys() - source.variables() - READ_BY_OTHERS):
+        for name in sorted(passed.keys() - source.variables().keys() - READ_BY_OTHERS):
             yield f"{function.address} is passed {name}, which nobody reads."
         if isinstance(passed.get("GMAIL_DELEGATE"), Later):
             passed = passed | {

@@ -27,8 +27,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from local.process import Process, free_ports
+from tests import source
 from tests.terraform.environment import CannotInstall, environment
-from tests.test_main import entry_points
 from tests.test_repository import ROOT, RUNTIME, repository_files, versions
 
 TERRAFORM = ROOT / "terraform"
@@ -181,7 +181,7 @@ def urls(unpacked: Path, python: Path, tmp_path_factory: pytest.TempPathFactory)
     A call to Gmail or Pub/Sub would go to a port on which nobody listens.
     """
     folder = tmp_path_factory.mktemp("functions")
-    names = entry_points()
+    names = list(source.entry_points())
     ports = free_ports(len(names) + 1)
     nobody = f"127.0.0.1:{ports.pop()}"
     env = {
@@ -275,7 +275,7 @@ def test_every_module_imports_with_what_is_pinned(unpacked: Path, python: Path) 
     assert installed <= versions(RUNTIME).keys() | {"pip", "setuptools"}
 
 
-@pytest.mark.parametrize("entry_point", entry_points())
+@pytest.mark.parametrize("entry_point", source.entry_points())
 def test_every_entry_point_starts_and_answers(entry_point: str, urls: dict[str, str]) -> None:
     """Each function starts from the unpacked bundle with what is pinned, and answers what it is asked over HTTP."""
     exchange = EXCHANGES[entry_point]

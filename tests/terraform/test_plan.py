@@ -6,7 +6,8 @@ from functools import cache
 
 import pytest
 
-from tests.terraform import judge, source
+from tests import source
+from tests.terraform import judge
 from tests.terraform.configuration import Configuration, Edit
 from tests.terraform.conftest import VARIANTS, Planned
 from tests.terraform.plan import Plan
@@ -319,9 +320,9 @@ def test_the_source_is_understood() -> None:
     assert callers["sync_history"] == ("push", "gmail-notifications")
     assert callers["run_work"] == ("push", "mailbox-work")
     assert callers["renew_watches"] == callers["sweep_mailboxes"] == ("scheduler", "")
-    assert {"GOOGLE_CLOUD_PROJECT", "GMAIL_AUTH", "GMAIL_OAUTH_CLIENT"} <= source.variables()
+    assert {"GOOGLE_CLOUD_PROJECT", "GMAIL_AUTH", "GMAIL_OAUTH_CLIENT"} <= source.variables().keys()
 
 
 def test_what_is_left_out_is_read() -> None:
     """Each variable that a deployment may leave out is read: the list does not outlive its reasons."""
-    assert judge.LEFT_OUT.keys() | set[str]().union(*judge.OF_THE_OTHER_AUTH.values()) <= source.variables()
+    assert judge.LEFT_OUT.keys() | set[str]().union(*judge.OF_THE_OTHER_AUTH.values()) <= source.variables().keys()

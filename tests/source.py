@@ -1,7 +1,8 @@
-"""What the functions' source says that a deployment has to agree with, read from the files themselves.
+"""What the functions' source says that README and a deployment have to agree with, read from the files themselves.
 
-Knows: where in functions/ it is written which entry points there are and who calls them, which variables are read, what
-is asked of Firestore and which fields its documents have. Does not know: Terraform.
+Knows: where in functions/ it is written which entry points and routes there are and who calls them, which variables are
+read, which events are logged, what is asked of Firestore and which fields its documents have. Does not know: README or
+Terraform.
 """
 
 import ast
@@ -10,14 +11,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mailmirror import documents, model
 
-from tests.terraform.configuration import ROOT
 from tests.world import World, mail
 
-FUNCTIONS = ROOT / "functions"
+FUNCTIONS = Path(__file__).resolve().parents[1] / "functions"
 
 Caller = Literal["push", "scheduler", "admins"]
 _CALLERS: dict[str, Caller] = {"Push from": "push", "Cloud Scheduler": "scheduler", "Administrators": "admins"}
@@ -40,7 +41,7 @@ class EntryPoint:
 def entry_points() -> dict[str, EntryPoint]:
     """Return what main.py decorates with `functions_framework.http`."""
     found = {}
-    for node in ast.parse((FUNCTIONS / "main.py").read_text()).body:
+    for node in _parsed("main.py").body:
         if isinstance(node, ast.FunctionDef) and "functions_framework.http" in map(ast.unparse, node.decorator_list):
             told = ast.get_docstring(node) or ""
             (caller,) = (caller for words, caller in _CALLERS.items() if told.startswith(words))
@@ -49,24 +50,81 @@ def entry_points() -> dict[str, EntryPoint]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route of an entry point; `path` is the pattern that the whole path has to match."""
+
+    entry_point: str
+    method: str
+    path: str
+
+
 @cache
-def variables() -> set[str]:
-    """Return the environment variables that `Settings.from_env` reads."""
-    return {
-        call.args[0].value
-        for call in _calls(ast.parse((FUNCTIONS / "mailmirror" / "config.py").read_text()))
-        if isinstance(call.func, ast.Name)
-        and call.func.id == "read"
-        and isinstance(call.args[0], ast.Constant)
-        and isinstance(call.args[0].value, str)
-    }
+def routes() -> tuple[Route, ...]:
+    """Return the HTTP routes of api.py."""
+    return tuple(
+        Route(function.name, *(ast.literal_eval(argument) for argument in call.args[:2]))
+        for function in _parsed("mailmirror/api.py").body
+        if isinstance(function, ast.FunctionDef)
+        for call in _calls_of("Route", function)
+    )
+
+
+@cache
+def variables() -> dict[str, str | None]:
+    """Return the environment variables that `Settings.from_env` reads, with the default where it is written out."""
+    found: dict[str, str | None] = {}
+    for call in _calls_of("read", _parsed("mailmirror/config.py")):
+        default = call.args[2] if len(call.args) > 2 else None
+        written = isinstance(default, ast.Constant) and isinstance(default.value, str)
+        found[ast.literal_eval(call.args[0])] = ast.literal_eval(default) if default and written else None
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A call of `log`.
+
+    Attributes:
+        level: such as `INFO`; None where it depends.
+        fields: what an entry has besides severity, time and event.
+    """
+
+    name: str
+    level: str | None
+    fields: frozenset[str]
+
+
+@cache
+def events() -> tuple[Event, ...]:
+    """Return each event that a call of `log` may be, in the order of the files."""
+    return tuple(event for file in sorted(FUNCTIONS.rglob("*.py")) for event in _events(ast.parse(file.read_text())))
+
+
+def _events(tree: ast.AST) -> Iterator[Event]:
+    for call in _calls_of("log", tree):
+        given = {keyword.arg or "": keyword.value for keyword in call.keywords}
+        said = given.pop("level", None)
+        level = "INFO" if said is None else said.attr if isinstance(said, ast.Attribute) else None
+        fields = frozenset(given) | ({"mailbox"} if len(call.args) > 1 else set())
+        for name in _literals(call.args[0]):
+            yield Event(name, level, fields)
+
+
+def _literals(node: ast.expr) -> Iterator[str]:
+    """Yield what an expression may be that is a literal, or one of two."""
+    if isinstance(node, ast.IfExp):
+        yield from _literals(node.body)
+        yield from _literals(node.orelse)
+    else:
+        yield str(ast.literal_eval(node))
 
 
 @cache
 def queries() -> set[tuple[str, str]]:
     """Return (collection, field) of each field that a query of the Firestore adapter sorts or filters by."""
     found = set()
-    for call in _calls(ast.parse((FUNCTIONS / "mailmirror" / "adapters" / "firestore.py").read_text())):
+    for call in _calls(_parsed("mailmirror/adapters/firestore.py")):
         if not (isinstance(call.func, ast.Attribute) and call.args and isinstance(call.args[0], ast.Constant)):
             continue
         field = str(call.args[0].value)
@@ -93,8 +151,16 @@ def fields() -> dict[str, set[str]]:
     return stored | {name: set(_fields(value)) for name, value in values.items()} | manifests
 
 
-def _calls(tree: ast.Module) -> Iterator[ast.Call]:
+def _parsed(file: str) -> ast.Module:
+    return ast.parse((FUNCTIONS / file).read_text())
+
+
+def _calls(tree: ast.AST) -> Iterator[ast.Call]:
     return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def _calls_of(name: str, tree: ast.AST) -> Iterator[ast.Call]:
+    return (call for call in _calls(tree) if isinstance(call.func, ast.Name) and call.func.id == name)
 
 
 def _collection(query: ast.Call) -> str:
