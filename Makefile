@@ -27,7 +27,7 @@ define TERRAFORM_READY
 	    $(call quoted,$(STATE)) > terraform/backend.tf ;; \
 	esac; \
 	terraform -chdir=terraform init -input=false || exit 1; \
-	was=$$(terraform -chdir=terraform output -raw deployment 2> /dev/null) || was=; \
+	was=$$(terraform -chdir=terraform output -raw deployment 2> /dev/null | grep -E '^[a-z0-9-]+ in [a-z0-9-]+$$') || was=; \
 	if [ -n "$$was" ] && [ "$$was" != $(call quoted,$(PROJECT) in $(REGION)) ]; then \
 	    echo "The state here is that of $$was, which would be torn down. Another deployment needs a clone of its own." >&2; exit 1; \
 	fi

@@ -1,6 +1,7 @@
 """`make plan` and `make deploy`: what is asked of Terraform, and what is refused before it is asked.
 
-The Makefile is the real one, in a folder of its own; Terraform is a script that writes down how it was called.
+The Makefile is the real one, in a folder of its own; Terraform is a script that writes down how it was called. In the
+last test it is Terraform itself, with stand-ins for the providers.
 """
 
 import os
@@ -11,15 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Require
 from tests.terraform.configuration import ROOT
+from tests.terraform.conftest import Initialise
 
 TERRAFORM = """\
 #!/bin/sh
 printf '%s|' "$@" >> "$CALLS"
 echo >> "$CALLS"
 case "$*" in
-*"output -raw deployment") [ -n "$DEPLOYED" ] && printf %s "$DEPLOYED" ;;
-*) ;;
+*"output -raw deployment")
+    # Without outputs Terraform warns, where the value would be, and ends as if all were well.
+    if [ -n "$DEPLOYED" ]; then printf %s "$DEPLOYED"; else printf '╷\n│ Warning: No outputs found\n│ \n╵\n'; fi ;;
 esac
 """
 WHERE = ("PROJECT=my-project", "REGION=europe-west1")
@@ -111,3 +115,27 @@ def test_a_value_is_one_word(folder: Path) -> None:
     made = make(folder, "plan", "PROJECT=o'brien; touch planted", "REGION=europe-west1")
     assert made.calls[-1].startswith("-chdir=terraform|plan|-var|project=o'brien; touch planted|-var|")
     assert not (folder / "planted").exists()
+
+
+@pytest.mark.applies
+@pytest.mark.timeout(600)
+def test_a_deployment_from_nothing(initialise: Initialise, require: Require, tmp_path: Path) -> None:
+    """With Terraform itself: the first deployment is made, a plan after it is empty, one for elsewhere is refused."""
+    require("TF_REATTACH_PROVIDERS" in os.environ, "Stand-ins for the providers are needed: the real ones call Google.")
+    copy = initialise("terraform").copy("made")
+    shutil.copytree(copy.folder, tmp_path / "terraform")
+    shutil.copytree(ROOT / "functions", tmp_path / "functions")
+    shutil.copyfile(ROOT / "Makefile", tmp_path / "Makefile")
+
+    def run(target: str, *where: str) -> subprocess.CompletedProcess[str]:
+        env = os.environ | {"CHECKPOINT_DISABLE": "1", "MAKEFLAGS": "", "TF_CLI_ARGS": "-no-color"}
+        command = ["make", target, *where]
+        return subprocess.run(
+            command, cwd=tmp_path, env=env, input="yes\n", capture_output=True, text=True, check=False
+        )
+
+    assert "Apply complete!" in run("deploy", *WHERE).stdout
+    assert "No changes." in run("plan", *WHERE).stdout
+    elsewhere = run("deploy", "PROJECT=other-project", WHERE[1])
+    assert elsewhere.returncode != 0
+    assert "The state here is that of my-project in europe-west1" in elsewhere.stderr
