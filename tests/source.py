@@ -1,8 +1,8 @@
-"""What the functions' source says that README and a deployment have to agree with, read from the files themselves.
+"""What the source says that README, a build and a deployment have to agree with, read from the files themselves.
 
-Knows: where in functions/ it is written which entry points and routes there are and who calls them, which variables are
-read, which events are logged, what is asked of Firestore and which fields its documents have. Does not know: README or
-Terraform.
+Knows: which targets make has, and where in functions/ it is written which entry points and routes there are and who
+calls them, which variables are read, which events are logged, what is asked of Firestore and which fields its documents
+have. Does not know: README or Terraform.
 """
 
 import ast
@@ -18,10 +18,17 @@ from mailmirror import documents, model
 
 from tests.world import World, mail
 
-FUNCTIONS = Path(__file__).resolve().parents[1] / "functions"
+ROOT = Path(__file__).resolve().parents[1]
+FUNCTIONS = ROOT / "functions"
 
 Caller = Literal["push", "scheduler", "admins"]
 _CALLERS: dict[str, Caller] = {"Push from": "push", "Cloud Scheduler": "scheduler", "Administrators": "admins"}
+
+
+@cache
+def make_targets() -> frozenset[str]:
+    """Return the targets of the Makefile that somebody may ask for by name."""
+    return frozenset(re.findall(r"^([a-z][\w-]*):(?!=)", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 @dataclass(frozen=True, slots=True)

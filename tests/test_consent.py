@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import socket
 import threading
 from argparse import Namespace
@@ -20,7 +21,7 @@ from local import consent
 from local.__main__ import main
 from local.gmail.server import create_app as create_gmail
 from local.gmail.world import World as GmailWorld
-from tests import oauth, secretmanager
+from tests import oauth, secretmanager, source
 from tests.clock import VirtualClock
 from tests.secretmanager import Served
 
@@ -278,3 +279,10 @@ def test_what_cannot_be_used(
     assert shown.out == ""
     assert words in shown.err
     assert "GOCSPX" not in shown.err
+
+
+def test_a_consent_is_kept_where_a_deployment_looks() -> None:
+    """The ids of the secrets begin as terraform/ tells the functions, and lets them read."""
+    told = re.search(r'^  token_prefix += "(.+)"$', (source.ROOT / "terraform/functions.tf").read_text(), re.MULTILINE)
+    assert told is not None
+    assert told[1] == consent.TOKEN_PREFIX

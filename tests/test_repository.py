@@ -15,6 +15,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests import source
+
 ROOT = Path(__file__).resolve().parent.parent
 RUNTIME = ROOT / "functions" / "requirements.txt"
 DEVELOPMENT = ROOT / "requirements-dev.txt"
@@ -151,11 +153,10 @@ def test_functions_import_only_what_is_deployed_with_them() -> None:
 def test_every_make_target_has_a_help_text() -> None:
     """`make help` leaves out no target, and each of its lines says what the target does."""
     makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z][\w-]*):(?!=)", makefile, re.MULTILINE))
     phony = set(re.search(r"^\.PHONY:(.*)$", makefile, re.MULTILINE)[1].split())  # type: ignore[index]
     shown = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     helped = {match[1] for line in shown.splitlines() if (match := re.fullmatch(r" +make (\S+) +\S.*", line))}
-    assert targets == phony == helped
+    assert source.make_targets() == phony == helped
 
 
 def test_ci_runs_the_checks_and_the_tests() -> None:

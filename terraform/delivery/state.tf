@@ -53,7 +53,7 @@ resource "google_storage_bucket" "state" {
 
 # Reading all of it: there is no secret in it, a plan begins with the state, and an apply with the plan.
 resource "google_storage_bucket_iam_member" "viewer" {
-  for_each = { review = "review", plan = "plan" }
+  for_each = toset(["review", "plan"])
 
   bucket = google_storage_bucket.state.name
   role   = "roles/storage.objectViewer"
@@ -62,7 +62,7 @@ resource "google_storage_bucket_iam_member" "viewer" {
 
 # A plan holds the lock while it reads.
 resource "google_storage_bucket_iam_member" "lock" {
-  for_each = { review = "review", plan = "plan" }
+  for_each = toset(["review", "plan"])
 
   bucket = google_storage_bucket.state.name
   role   = "roles/storage.objectUser"

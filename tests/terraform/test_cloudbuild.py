@@ -10,13 +10,14 @@ import re
 import shlex
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests import source
 from tests.test_repository import ROOT
 
 Build = dict[str, Any]
@@ -123,7 +124,7 @@ def wrong_images(build: Build) -> list[str]:
     return [name for name, image in found if image is None or not re.match(r"\d+\.\d+\.\d+(-|$)", image["tag"])]
 
 
-def wrong_targets(build: Build, targets: set[str]) -> list[str]:
+def wrong_targets(build: Build, targets: Collection[str]) -> list[str]:
     """What is asked of make and is no target of the Makefile."""
     asked = [
         word
@@ -150,15 +151,10 @@ def wrong_settings(build: Build) -> list[str]:
     return wrong + [f"only one step has the volume {name}" for name, steps in volumes.items() if steps < 2]
 
 
-def makefile_targets() -> set[str]:
-    """Return the targets of the Makefile."""
-    return set(re.findall(r"^([a-z][\w-]*):(?!=)", (ROOT / "Makefile").read_text(), re.MULTILINE))
-
-
 def mistakes(build: Build) -> list[str]:
     """Return everything that is wrong with a build, by all the rules."""
     rules = [wrong_order, wrong_substitutions, wrong_images, wrong_settings]
-    return [mistake for rule in rules for mistake in rule(build)] + wrong_targets(build, makefile_targets())
+    return [mistake for rule in rules for mistake in rule(build)] + wrong_targets(build, source.make_targets())
 
 
 @pytest.mark.parametrize("file", [PLAN, APPLY])

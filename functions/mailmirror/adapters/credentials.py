@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cache, lru_cache, partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import google.auth
 import requests
@@ -23,13 +23,12 @@ from google.auth.exceptions import GoogleAuthError
 from google.oauth2.credentials import Credentials as UserCredentials
 from google.protobuf import json_format
 
+from mailmirror.config import GmailAuth
 from mailmirror.errors import AccessRevoked, GmailRejected, GmailUnavailable
 from mailmirror.model import MailboxId
 
 if TYPE_CHECKING:
     from google.cloud.secretmanager_v1 import SecretManagerServiceClient
-
-Auth = Literal["delegation", "oauth", "none"]
 
 _TRY_SECONDS = 5.0
 _KEPT = 1_000
@@ -40,7 +39,7 @@ _UNREADABLE = (BadRequest, Forbidden, NotFound)
 
 
 def for_mailbox(
-    auth: Auth,
+    auth: GmailAuth,
     delegate: str,
     scopes: Sequence[str],
     *,
