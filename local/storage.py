@@ -1,10 +1,12 @@
-"""A small Cloud Storage: the JSON API's upload, download and delete, as google-cloud-storage calls them.
+"""A small Cloud Storage: the JSON API's upload, download, list and delete, as google-cloud-storage calls them.
 
-Knows: uploads of the kinds media, multipart and (from 8 MiB on) resumable, checksums both ways, Google's error model.
-Objects are kept in memory and are gone when it ends; every bucket exists from the start.
+Knows: uploads of the kinds media, multipart and (from 8 MiB on) resumable, checksums both ways, lists by prefix in
+pages, generations and `ifGenerationMatch` of a delete, Google's error model. Objects are kept in memory and are gone
+when it ends; every bucket exists from the start.
 
-What it does not do: list, copy or compose objects, keep old versions, check preconditions or access, sign URLs, or keep
-anything of an object's metadata but its name, type, size and hashes.
+What it does not do: copy or compose objects, keep old generations, check any other precondition or access, list by
+delimiter or glob, pick fields, sign URLs, or keep anything of an object's metadata but its name, type, size, generation
+and hashes.
 """
 
 import argparse
@@ -14,8 +16,10 @@ import json
 import logging
 import re
 import threading
+import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -24,6 +28,8 @@ import google_crc32c
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import make_server
 
+# The most objects in one answer to a list.
+_PAGE = 1000
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
 
 
@@ -37,12 +43,13 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An object as it was uploaded."""
+    """An object as it was uploaded; its generation is given when it is stored."""
 
     bucket: str
     name: str
     content_type: str
     data: bytes
+    generation: int = 0
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -58,6 +65,7 @@ class Stored:
             "bucket": self.bucket,
             "name": self.name,
             "contentType": self.content_type,
+            "generation": str(self.generation),
             "size": str(len(self.data)),
             **self.hashes,
         }
@@ -78,6 +86,7 @@ class Objects:
         self._lock = threading.Lock()
         self._stored: dict[tuple[str, str], Stored] = {}
         self._uploads: dict[str, _Upload] = {}
+        self._generation = 0
 
     def put(self, bucket: str, metadata: dict[str, Any], data: bytes) -> Stored:
         """Store an object, replacing an older one.
@@ -93,6 +102,9 @@ class Objects:
             if metadata.get(key, value) != value:
                 raise Refused(400, f"Provided {key} {metadata[key]} doesn't match calculated {value}.")
         with self._lock:
+            # The time in microseconds, as Google's look: what a server before this one stored had a lower one.
+            self._generation = max(self._generation + 1, time.time_ns() // 1000)
+            stored = replace(stored, generation=self._generation)
             self._stored[bucket, name] = stored
         return stored
 
@@ -108,15 +120,29 @@ class Objects:
             raise Refused(404, f"No such object: {bucket}/{name}")
         return stored
 
-    def delete(self, bucket: str, name: str) -> None:
-        """Delete an object.
+    def page(self, bucket: str, prefix: str, after: str, limit: int) -> tuple[list[Stored], bool]:
+        """Return objects in the order of their names, those after `after`, and whether there are more."""
+        with self._lock:
+            found = [
+                self._stored[place]
+                for place in sorted(self._stored)
+                if place[0] == bucket and place[1].startswith(prefix) and place[1] > after
+            ]
+        return found[:limit], len(found) > limit
+
+    def delete(self, bucket: str, name: str, generation: int | None = None) -> None:
+        """Delete an object; if a generation is given, only that one.
 
         Raises:
-            Refused: there is none of this name.
+            Refused: there is none of this name, or it is of another generation.
         """
-        self.get(bucket, name)
         with self._lock:
-            self._stored.pop((bucket, name), None)
+            stored = self._stored.get((bucket, name))
+            if stored is None:
+                raise Refused(404, f"No such object: {bucket}/{name}")
+            if generation not in (None, stored.generation):
+                raise Refused(412, "At least one of the pre-conditions you specified did not hold.")
+            del self._stored[bucket, name]
 
     def begin(self, metadata: dict[str, Any]) -> str:
         """Begin a resumable upload and return its id."""
@@ -176,6 +202,10 @@ def create_app(objects: Objects | None = None) -> flask.Flask:
             return flask.jsonify(result.as_json())
         return flask.Response(status=308, headers={"Range": f"bytes=0-{result - 1}"} if result else {})
 
+    @app.get("/storage/v1/b/<bucket>/o")
+    def listed(bucket: str) -> flask.Response:
+        return _page(stored, bucket, flask.request.args)
+
     @app.get("/storage/v1/b/<bucket>/o/<path:name>")
     @app.get("/download/storage/v1/b/<bucket>/o/<path:name>")
     def download(bucket: str, name: str) -> flask.Response:
@@ -191,7 +221,7 @@ def create_app(objects: Objects | None = None) -> flask.Flask:
 
     @app.delete("/storage/v1/b/<bucket>/o/<path:name>")
     def delete(bucket: str, name: str) -> flask.Response:
-        stored.delete(bucket, name)
+        stored.delete(bucket, name, _number(flask.request.args, "ifGenerationMatch"))
         return flask.Response(status=204)
 
     @app.errorhandler(Refused)
@@ -203,6 +233,17 @@ def create_app(objects: Objects | None = None) -> flask.Flask:
         return _error(error.code or 500, error.description or error.name)
 
     return app
+
+
+def _page(stored: Objects, bucket: str, args: Mapping[str, str]) -> flask.Response:
+    limit = min(_number(args, "maxResults") or _PAGE, _PAGE)
+    found, more = stored.page(bucket, args.get("prefix", ""), args.get("pageToken", ""), limit)
+    answer: dict[str, Any] = {"kind": "storage#objects"}
+    if found:
+        answer["items"] = [item.as_json() for item in found]
+    if more:
+        answer["nextPageToken"] = found[-1].name
+    return flask.jsonify(answer)
 
 
 def _upload(stored: Objects, bucket: str, request: flask.Request) -> flask.Response:
@@ -219,6 +260,16 @@ def _upload(stored: Objects, bucket: str, request: flask.Request) -> flask.Respo
         location = f"{request.base_url}?uploadType=resumable&upload_id={upload_id}"
         return flask.Response(status=200, headers={"Location": location})
     raise Refused(400, f"uploadType {kind!r} is not one of media, multipart, resumable.")
+
+
+def _number(args: Mapping[str, str], name: str) -> int | None:
+    """Return a parameter that has to be a number, None if it is not given."""
+    value = args.get(name)
+    if value is None:
+        return None
+    if not value.isdecimal():
+        raise Refused(400, f"Invalid value for {name}: {value!r}.")
+    return int(value)
 
 
 def _error(code: int, message: str) -> tuple[flask.Response, int]:

@@ -142,13 +142,16 @@ resource "google_project_iam_member" "reader" {
 
 # Large bodies
 
+# A listing says which generation of an object there is, so that no other is deleted; storage.objects.get would say it
+# too, and give the body with it.
 resource "google_project_iam_custom_role" "body_writer" {
   role_id     = "mailmirrorBodyWriter"
   title       = "Mailmirror: write large bodies"
-  description = "Objects of a bucket: create, replace and delete, not read."
+  description = "Objects of a bucket: create, replace, list and delete, not read."
   permissions = [
     "storage.objects.create",
     "storage.objects.delete",
+    "storage.objects.list",
   ]
 
   depends_on = [google_project_service.api]

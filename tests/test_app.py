@@ -18,6 +18,7 @@ from mailmirror.errors import (
     AccessRevoked,
     GmailRejected,
     GmailUnavailable,
+    HistoryLag,
     InvalidInput,
     LeaseLost,
     MailmirrorError,
@@ -397,6 +398,59 @@ def test_a_continuation_that_cannot_be_published(world: World) -> None:
     assert small.push(small.run_work, push({"mailbox": ADA, "task": "sync"})) == 503
     world.clock.advance(20 * 60)
     assert world.app.sweep_mailboxes() == 1
+
+
+def test_what_came_during_a_run_that_was_waited_for_is_continued(world: World) -> None:
+    """Who waits for a run is told that it is done, and a notification that came in its last slice goes on by itself."""
+    other = world.worker("worker-2")
+    arrived: list[str] = []
+
+    def arrive(method: str, subject: str) -> None:
+        if method == "users.labels.list" and not arrived:
+            arrived.append(world.ada.deliver(mail("In the last slice")))
+            assert world.notify(app=other) == 204
+            world.clock.advance(60)
+
+    world.accounts.before = arrive
+    assert world.app.trigger_sync(ADA, "full", 50).status == "done"
+    assert world.state().active_run is None
+    assert world.outbox.work == [(ADA, "sync")]
+    world.work()
+    assert arrived[0] in world.documents("messages")
+    assert world.differences() == []
+
+
+@pytest.mark.parametrize("failure", [HistoryLag, GmailUnavailable])
+def test_what_a_person_asked_for_and_failed_for_now_is_continued(world: World, failure: type[MailmirrorError]) -> None:
+    """Who asked gets the failure; what is left goes on by itself, as it would if Pub/Sub had pushed it."""
+
+    def fail(method: str, subject: str) -> None:
+        if method == "users.history.list":
+            raise GmailUnavailable("Not now.")
+
+    if failure is GmailUnavailable:
+        world.accounts.before = fail
+    world.ada.history_lag = timedelta(minutes=1)
+    world.ada.deliver(mail("New"))
+    world.store.raise_hint(ADA, world.ada.truth()["historyId"], world.clock.now())
+    with pytest.raises(failure):
+        world.app.trigger_sync(ADA, "incremental", 50)
+    assert world.outbox.work == [(ADA, "sync")]
+    world.accounts.before = None
+    world.work()
+    assert world.differences() == []
+
+
+def test_what_a_person_asked_for_without_access_is_not_continued(world: World) -> None:
+    """A failure that a person has to mend publishes nothing: trying again at once would only fail again."""
+
+    def refuse(method: str, subject: str) -> None:
+        raise AccessRevoked("Not any more.")
+
+    world.accounts.before = refuse
+    with pytest.raises(AccessRevoked):
+        world.app.trigger_sync(ADA, "incremental", 50)
+    assert world.outbox.work == []
 
 
 def test_finished_work_publishes_nothing(world: World) -> None:

@@ -14,7 +14,7 @@ from mailmirror.errors import StoreUnavailable
 from mailmirror.model import Body, Message
 from mailmirror.slice import MAX_DOCUMENT, weigh
 
-from tests.world import MemoryBlobs
+from tests.world import MemoryBlobs, World, mail
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 # Bodies on both sides of the limit, in one, two, three and four bytes a character.
@@ -34,6 +34,13 @@ class FullBlobs(MemoryBlobs):
     """Storage that does not take anything."""
 
     def put(self, name: str, data: bytes, content_type: str) -> str:
+        raise StoreUnavailable("The bucket did not answer.")
+
+
+class DeafBlobs(MemoryBlobs):
+    """Storage that cannot be asked."""
+
+    def version(self, name: str) -> int | None:
         raise StoreUnavailable("The bucket did not answer.")
 
 
@@ -89,6 +96,26 @@ def test_bucket_that_does_not_answer() -> None:
     """A body that could not be written is an error, not a message without its body."""
     with pytest.raises(StoreUnavailable):
         place("ada@example.com", message("x" * 300_000), FullBlobs())
+
+
+def test_message_removed_while_the_bucket_does_not_answer() -> None:
+    """A message leaves the mirror only when its body can leave with it: until then nothing is written, and it is tried
+    again.
+    """
+    world = World()
+    world.connect()
+    large = world.ada.deliver(mail("Long", text="All work and no play. " * 20_000))
+    assert world.notify() == 204
+    world.ada.delete([large])
+    deaf = world.worker("worker-2")
+    deaf.engine.blobs = DeafBlobs()
+    before = world.state().cursor
+    assert world.notify(app=deaf) == 503
+    assert world.documents("messages").keys() == {large}
+    assert world.state().cursor == before
+    assert world.notify() == 204
+    assert world.blobs.objects == {}
+    assert world.differences() == []
 
 
 @given(TEXTS, TEXTS, st.booleans())

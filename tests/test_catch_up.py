@@ -267,6 +267,44 @@ def test_a_pass_over_many_pages_resumes_at_its_cursor(world: World) -> None:
     assert world.differences() == []
 
 
+def test_pages_that_ask_for_nothing_are_left_behind(world: World) -> None:
+    """A deadline after a page of records that change nothing leaves the cursor at its end: however short the steps are,
+    the pass goes on from there, and no page is listed twice.
+    """
+    draft = world.ada.save_draft(mail("Draft"))
+    for _ in range(800):
+        draft = world.ada.save_draft(mail("Draft"), draft)
+    world.ada.deliver(mail("At the end"))
+    before, hasty = world.state().cursor, world.worker("worker-2", step=timedelta(0))
+    world.accounts.calls.clear()
+    assert world.notify(app=hasty) == 204
+    assert before < world.state().cursor < world.head()
+    assert world.outbox.work == [(ADA, "sync")]
+    world.work(hasty)
+    assert world.accounts.made("users.history.list") == 4
+    assert world.state().cursor == world.head()
+    assert world.differences() == []
+
+
+def test_a_late_message_that_is_busy_is_brought_at_its_first_retry(world: World) -> None:
+    """However often history names a message that messages.get does not find yet, it waits for its first retry only."""
+    world.ada.get_lag = timedelta(seconds=40)
+    late = world.ada.deliver(mail("Late"))
+    assert world.notify() == 204
+    first_retry = world.state().parked_due_at
+    assert first_retry is not None
+    for add, remove in ((["STARRED"], []), ([], ["STARRED"]), (["TRASH"], []), ([], ["TRASH"])):
+        world.clock.advance(5)
+        world.ada.modify([late], add, remove)
+        assert world.notify() == 204
+        assert world.documents("parked").keys() == {late}
+    world.clock.advance((first_retry - world.clock.now()).total_seconds())
+    assert world.app.sweep_mailboxes() == 1
+    world.work()
+    assert world.documents("parked") == {}
+    assert world.differences() == []
+
+
 def test_gmails_time_to_retry_is_kept(world: World) -> None:
     """When Gmail names a time, the mailbox rests until then and says so; a notification meanwhile is not lost."""
     until = world.clock.now() + timedelta(minutes=15)

@@ -1,16 +1,21 @@
 """Two at a time at one mailbox: what happens between two calls of one of them, in the order that hurts."""
 
 import uuid
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from mailmirror import mailboxes
 from mailmirror.adapters.firestore import FirestoreStore
 from mailmirror.engine import Errand
-from mailmirror.model import Lease, MailboxId, Mode, Policy, RunRequest
+from mailmirror.errors import AccessRevoked, MailmirrorError, Throttled
+from mailmirror.model import Held, HistoryId, Lease, MailboxId, Mode, Policy, RunRequest, Stage
+from mailmirror.slice import Document, Path
 
 from tests.contract.worker import firestore_client
 from tests.meanwhile import Meanwhile
-from tests.world import ADA, World, mail
+from tests.world import ADA, World, mail, push
 
 
 def test_a_lease_taken_twice_in_the_same_moment_is_held_once(firestore_emulator: str) -> None:
@@ -112,6 +117,174 @@ def test_a_policy_stored_while_a_run_is_asked_for_gets_an_audit() -> None:
     def ask() -> None:
         mailboxes.request_run(world.sqlite, world.clock, ADA, "full", "theirs")
 
-    world.store = Meanwhile(world.sqlite, "mailbox", ask, number=2)
+    world.store = Meanwhile(world.sqlite, "mailbox", ask)
     world.worker("worker-2").connect(ADA, Policy(include_spam_trash=False))
     assert world.state().pending_request == RunRequest("theirs", "full", world.clock.now())
+
+
+@pytest.mark.parametrize("stage", ["planning", "fetching", "deleting"])
+def test_a_run_that_another_worker_finished_is_left_to_it(stage: Stage) -> None:
+    """Who oversleeps its lease right before it reads what the run has stored, and finds it cleared away, comes back."""
+    world = World()
+    messages = [world.ada.deliver(mail(f"Number {number}")) for number in range(8)]
+    world.connect()
+    world.ada.modify(messages[:2], ["STARRED"])
+    world.ada.delete(messages[6:])
+    world.ada.expire_history()
+    assert world.notify() == 204
+    work, other, read = push({"mailbox": ADA, "task": "sync"}), world.worker("worker-2"), world.sqlite.documents
+    answers: list[int] = []
+
+    def oversleep(mailbox: MailboxId, paths: Sequence[Path]) -> dict[Path, Document]:
+        run = world.state().active_run
+        if not answers and run is not None and run.stage == stage and any(path[0] == "runs" for path in paths):
+            world.clock.advance(121)
+            answers.append(0)
+            answers[0] = other.push(other.run_work, work)
+        return read(mailbox, paths)
+
+    world.sqlite.documents = oversleep  # type: ignore[method-assign]
+    assert world.app.push(world.app.run_work, work) == 503
+    assert answers == [204]
+    assert world.state().active_run is None
+    assert world.differences() == []
+
+
+def _with_a_large_message() -> tuple[World, str]:
+    """A world without trash, and the message in it whose body is in Cloud Storage, in the trash now."""
+    world = World()
+    world.connect(Policy(include_spam_trash=False))
+    large = world.ada.deliver(mail("Long", text="All work and no play. " * 20_000))
+    assert world.notify() == 204
+    assert len(world.blobs.objects) == 1
+    world.ada.trash(large)
+    return world, large
+
+
+def test_a_message_that_comes_back_while_its_old_body_is_deleted_keeps_the_new_one() -> None:
+    """Who removed a message and is slow to delete its body spares the one that another worker has written since."""
+    world, large = _with_a_large_message()
+    answers: list[int] = []
+
+    def untrash() -> None:
+        world.ada.modify([large], remove=["TRASH"])
+        answers.append(world.notify())
+
+    world.store = Meanwhile(world.sqlite, "commit", untrash)
+    assert world.notify(app=world.worker("worker-2")) == 204
+    assert answers == [204]
+    assert world.documents("messages").keys() == {large}
+    assert world.differences() == []
+    world.ada.delete([large])
+    assert world.notify() == 204
+    assert world.blobs.objects == {}
+
+
+def test_who_lost_the_lease_before_the_commit_deletes_no_body() -> None:
+    """A worker that oversleeps its lease between looking at a body and removing its message leaves both to the next."""
+    world, large = _with_a_large_message()
+    commit, answers = world.sqlite.commit, list[int]()
+
+    def oversleep(*args: Any, **kwargs: Any) -> Held:
+        if not answers:
+            world.clock.advance(121)
+            world.ada.modify([large], remove=["TRASH"])
+            answers.append(0)
+            answers[0] = world.notify()
+        return commit(*args, **kwargs)
+
+    world.sqlite.commit = oversleep  # type: ignore[method-assign]
+    assert world.notify(app=world.worker("worker-2")) == 503
+    assert answers == [204]
+    assert world.documents("messages").keys() == {large}
+    assert world.differences() == []
+
+
+def test_many_bodies_are_looked_at_without_losing_the_lease() -> None:
+    """However long it takes to look at the bodies of all messages that leave, nobody can take the lease meanwhile."""
+    world = World()
+    world.connect()
+    large = [world.ada.deliver(mail(f"Long {n}", text="All work and no play. " * 20_000)) for n in range(8)]
+    assert world.notify() == 204
+    world.ada.delete(large)
+    look, looks = world.blobs.version, list[str]()
+
+    def slowly(name: str) -> int | None:
+        world.clock.advance(30)
+        looks.append(name)
+        lease = world.sqlite.lease(ADA)
+        assert lease is not None
+        assert not lease.free(world.clock.now())
+        return look(name)
+
+    world.blobs.version = slowly  # type: ignore[method-assign]
+    assert world.notify() == 204
+    assert len(looks) == len(set(looks)) == 8
+    assert world.blobs.objects == {}
+    assert world.differences() == []
+
+
+def test_a_run_that_another_worker_ends_behind_a_release_takes_no_notification_with_it() -> None:
+    """Who leaves a notification that history does not show yet to the run under way, and finds the run ended when it
+    looks a last time, is not acknowledged.
+    """
+    world = World()
+    message = world.ada.deliver(mail("Old"))
+    world.connect()
+    hasty, other = world.worker("worker-2", step=timedelta(0)), world.worker("worker-3")
+    hasty.trigger_sync(ADA, "full", 0)
+    while (run := world.state().active_run) is not None and run.stage != "closing":
+        hasty.push(hasty.run_work, push({"mailbox": ADA, "task": "sync"}))
+    assert run is not None
+    world.ada.history_lag = timedelta(minutes=1)
+    world.ada.modify([message], ["STARRED"])
+    head = world.ada.truth()["historyId"]
+    commit, ended = world.sqlite.commit, list[int]()
+
+    def end(*args: Any, **kwargs: Any) -> Held:
+        held = commit(*args, **kwargs)
+        if kwargs["release"] and not ended:
+            ended.append(0)
+            ended[0] = other.push(other.run_work, push({"mailbox": ADA, "task": "sync"}))
+        return held
+
+    world.sqlite.commit = end  # type: ignore[method-assign]
+    assert world.notify(head) == 503
+    assert ended
+    assert world.state().active_run is None
+    world.clock.advance(60)
+    assert world.notify(head) == 204
+    assert world.differences() == []
+
+
+@pytest.mark.parametrize("failure", [AccessRevoked, Throttled])
+def test_a_refused_notification_is_not_left_behind_by_a_worker_that_ends(failure: type[MailmirrorError]) -> None:
+    """A notification that is about to be refused when another worker finds that nothing is in the way any more, and has
+    ended before it is told, is brought by its own push.
+    """
+    world = World()
+    world.connect()
+
+    def refuse(method: str, subject: str) -> None:
+        raise failure("Not now.")
+
+    world.accounts.before = refuse
+    world.ada.deliver(mail("Refused"))
+    world.notify()
+    world.accounts.before = None
+    world.ada.history_lag = timedelta(hours=1)
+    late = world.ada.deliver(mail("Late in history"))
+    other, raise_hint, ended = world.worker("worker-2"), world.sqlite.raise_hint, list[str]()
+
+    def end(mailbox: MailboxId, history_id: HistoryId, due_at: datetime) -> None:
+        if not ended:
+            world.clock.advance(61)
+            ended.append(other.trigger_sync(ADA, "incremental", 50).status)
+            assert late not in world.documents("messages")
+            world.ada.history_lag = timedelta(0)
+        raise_hint(mailbox, history_id, due_at)
+
+    world.sqlite.raise_hint = end  # type: ignore[method-assign]
+    assert world.notify(world.ada.truth()["historyId"]) == 204
+    assert ended == ["done"]
+    assert world.differences() == []

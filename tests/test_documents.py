@@ -1,13 +1,14 @@
 """Values and documents: the round trip, and the field names that applications depend on."""
 
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mailmirror.documents import from_document, to_document
+from mailmirror.documents import changes, from_document, to_document
 from mailmirror.model import (
     Delta,
     Entry,
@@ -56,6 +57,19 @@ def _check(value: object) -> None:
             _check(item)
     else:
         assert value is None or type(value) in {str, int, float, bool, datetime}
+
+
+@pytest.mark.parametrize("cls", [Mailbox, Message, Thread, Label, Delta, Parked, Run])
+@settings(max_examples=50)
+@given(data=st.data())
+def test_changes_are_what_differs_between_whole_documents(cls: type[Any], data: st.DataObject) -> None:
+    """The changed fields, found without whole documents, are those in which the whole documents differ."""
+    before, other = data.draw(st.from_type(cls)), data.draw(st.from_type(cls))
+    names = data.draw(st.sets(st.sampled_from([field.name for field in fields(cls)])))
+    after = replace(before, **{name: getattr(other, name) for name in names})
+    old, new = to_document(before), to_document(after)
+    assert changes(before, after) == {name: value for name, value in new.items() if value != old[name]}
+    assert changes(before, from_document(cls, old)) == {}
 
 
 def test_lease_with_its_version() -> None:

@@ -2,8 +2,10 @@
 
 from datetime import timedelta
 from itertools import count
+from typing import Any
 
 import pytest
+from mailmirror.engine import LAG_WAITS
 from mailmirror.errors import AccessRevoked, GmailRejected, GmailUnavailable, LeaseLost
 from mailmirror.model import Mailbox
 
@@ -118,6 +120,127 @@ def test_a_poisoned_hint_does_not_hide_later_ones(world: World) -> None:
     assert world.state().hint == 0
 
 
+def test_a_notification_during_a_run_waits_for_lagging_history(world: World) -> None:
+    """What history does not show yet is left as a hint when the push of a mailbox with a run is acknowledged."""
+    world.app.trigger_sync(ADA, "full", 0)
+    assert world.state().unfinished
+    world.ada.history_lag = timedelta(minutes=1)
+    world.ada.deliver(mail("Late in history"))
+    head = world.ada.truth()["historyId"]
+    assert world.notify(head) == 204
+    assert world.state().hint == head
+    world.work()
+    assert world.state().cursor >= head
+    assert world.differences() == []
+
+
+def test_a_notification_that_the_deadline_leaves_behind_waits_for_lagging_history(world: World) -> None:
+    """A step that ends among the pages before a late change leaves its id to the continuation, which waits for it."""
+    for number in range(1200):
+        world.ada.deliver(mail(f"Number {number}"))
+    world.clock.advance(11 * 60)
+    world.ada.history_lag = timedelta(minutes=11)
+    late = world.ada.deliver(mail("Late in history"))
+
+    def slow(method: str, subject: str) -> None:
+        if method == "users.history.list":
+            world.clock.advance(600)
+
+    world.accounts.before = slow
+    assert world.notify(world.ada.truth()["historyId"]) == 204
+    world.accounts.before = None
+    assert len(world.documents("messages")) < 1200
+    world.work()
+    assert late in world.documents("messages")
+    assert world.differences() == []
+
+
+def arriving(world: World, listing: int, lag: timedelta) -> list[str]:
+    """Let a message arrive at the `listing`th time that history is listed from now on, and show in history after `lag`;
+    its notification finds the lease taken. Return a list that will have its id.
+    """
+    other = world.worker("worker-2")
+    arrived: list[str] = []
+    world.accounts.calls.clear()
+
+    def arrive(method: str, subject: str) -> None:
+        if world.accounts.made("users.history.list") == listing and not arrived:
+            world.ada.history_lag = lag
+            arrived.append(world.ada.deliver(mail("Below the lie")))
+            assert world.notify(world.ada.truth()["historyId"], other) == 204
+
+    world.accounts.before = arrive
+    return arrived
+
+
+def test_a_dropped_hint_does_not_take_the_notification_with_it(world: World) -> None:
+    """A push that drops a hint left by others is not acknowledged before its own change is mirrored."""
+    world.store.raise_hint(ADA, 2**62, world.clock.now())
+    assert world.notify() == 503
+    world.clock.advance(11 * 60)
+    world.ada.history_lag = timedelta(minutes=1)
+    world.ada.deliver(mail("Late in history"))
+    head = world.ada.truth()["historyId"]
+    assert world.notify(head) == 503
+    assert world.state().hint == 0
+    world.clock.advance(60)
+    assert world.notify(head) == 204
+    assert world.differences() == []
+
+
+def test_a_dropped_notification_does_not_take_the_hint_with_it(world: World) -> None:
+    """A push that ends as a lie leaves the hint that came meanwhile, and the same turn brings what it announced."""
+    far = 2**62
+    assert world.notify(far) == 503
+    world.clock.advance(11 * 60)
+    arrived = arriving(world, 1 + len(LAG_WAITS), timedelta(seconds=6))
+    assert world.notify(far) == 204
+    assert arrived[0] in world.documents("messages")
+    assert world.differences() == []
+
+
+def test_what_a_dropped_hint_hid_is_waited_for(world: World) -> None:
+    """A notification that came while a far hint stood above it is mirrored in the turn that drops the far one, although
+    history shows it only seconds later.
+    """
+    world.store.raise_hint(ADA, 2**62, world.clock.now())
+    work = push({"mailbox": ADA, "task": "sync"})
+    assert world.app.push(world.app.run_work, work) == 503
+    world.clock.advance(11 * 60)
+    arrived = arriving(world, 1 + len(LAG_WAITS), timedelta(seconds=3))
+    assert world.app.push(world.app.run_work, work) == 204
+    assert world.state().hint == 0
+    assert arrived[0] in world.documents("messages")
+    assert world.differences() == []
+
+
+def test_a_lie_that_stopped_coming_does_not_age_the_next_notification(world: World) -> None:
+    """A true notification that history does not show yet comes back, however long ago a lie above it was pushed."""
+    assert world.notify(2**62) == 503
+    world.clock.advance(20 * 60)
+    world.ada.history_lag = timedelta(minutes=1)
+    world.ada.deliver(mail("Late in history"))
+    head = world.ada.truth()["historyId"]
+    assert world.notify(head) == 503
+    world.clock.advance(60)
+    assert world.notify(head) == 204
+    assert world.differences() == []
+
+
+def test_a_lie_during_a_run_is_not_left_again_by_who_drops_it(world: World) -> None:
+    """A push of the very lie that it drops after ten minutes does not leave it as a hint for ten minutes more."""
+    world.app.trigger_sync(ADA, "full", 0)
+    assert world.notify(2**62) == 204
+    assert world.state().hint == 2**62
+    world.clock.advance(11 * 60)
+    assert world.notify(2**62) == 204
+    assert world.state().hint == 0
+    assert world.state().unfinished
+    world.work()
+    assert world.state().phase == "live"
+    assert world.differences() == []
+
+
 # Leases
 
 
@@ -154,6 +277,19 @@ def test_an_unfinished_run_goes_on_although_its_message_was_lost() -> None:
         world.clock.advance(300)
         world.app.sweep_mailboxes()
     assert world.state().phase == "live"
+    assert world.differences() == []
+
+
+def test_a_run_goes_on_however_short_its_steps_are(world: World) -> None:
+    """A run ends even if each step is over before it begins and there are pages of history to catch up with."""
+    hasty = world.worker("worker-2", step=timedelta(0))
+    hasty.trigger_sync(ADA, "full", 0)
+    draft = world.ada.save_draft(mail("Draft"))
+    for _ in range(600):
+        draft = world.ada.save_draft(mail("Draft"), draft)
+    world.work(hasty)
+    assert world.state().active_run is None
+    assert world.state().cursor == world.head()
     assert world.differences() == []
 
 
@@ -262,6 +398,95 @@ def test_a_message_that_kills_its_worker_is_found_and_parked(world: World) -> No
     assert world.documents("parked")[poison]["deadly"] is True
 
 
+def test_a_message_that_kills_its_worker_is_found_behind_one_that_asks_for_nothing() -> None:
+    """A change that the mirror has already, told right before the message that kills, does not hide the killer."""
+    world = World()
+    known = world.ada.deliver(mail("Known"))
+    world.clock.advance(3600)
+    world.ada.history_lag = timedelta(minutes=30)
+    world.ada.modify([known], ["STARRED"])
+    # The first sync gets the starred message, and history tells of the star afterwards.
+    world.connect()
+    poison = world.ada.deliver(mail("Poison"))
+    world.ada.history_lag = timedelta(0)
+
+    def die(method: str, subject: str) -> None:
+        if subject == poison:
+            raise Killed
+
+    world.accounts.before = die
+    killed = 0
+    for _ in range(8):
+        try:
+            world.notify()
+        except Killed:
+            killed += 1
+        world.clock.advance(121)
+        if world.documents("parked"):
+            break
+    assert killed == 5
+    assert world.documents("parked").keys() == {poison}
+    assert world.documents("messages").keys() == {known}
+
+
+def test_a_message_that_kills_its_worker_is_found_behind_one_of_the_same_record(world: World) -> None:
+    """Two messages of one record of history come again after each death; the harmless one does not hide the killer."""
+    harmless, poison = world.ada.deliver(mail("Harmless")), world.ada.deliver(mail("Poison"))
+    listed = world.ada.list_history
+
+    def in_one_record(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        page = listed(*args, **kwargs)
+        first, last = page["history"]
+        return page | {"history": [last | {key: first[key] + last[key] for key in ("messages", "messagesAdded")}]}
+
+    def die(method: str, subject: str) -> None:
+        if subject == poison:
+            raise Killed
+
+    world.ada.list_history = in_one_record  # type: ignore[method-assign]
+    world.accounts.before = die
+    head = world.head()
+    # Three times unnoticed, twice in hand.
+    for _ in range(5):
+        with pytest.raises(Killed):
+            world.notify(head)
+        world.clock.advance(121)
+    assert world.notify(head) == 204
+    assert world.documents("parked").keys() == {poison}
+    assert harmless in world.documents("messages")
+
+
+def test_a_message_that_kills_its_worker_and_is_deleted_is_forgotten() -> None:
+    """A parked message that kills whoever reads it and that its user then deletes is no longer mirrored or parked."""
+    world = World()
+    first, bad = (world.ada.deliver(mail(f"Number {number}")) for number in range(2))
+    world.connect()
+
+    def fail(method: str, subject: str) -> None:
+        if subject == bad:
+            raise GmailUnavailable("500")
+
+    def die(method: str, subject: str) -> None:
+        if subject == bad:
+            raise Killed
+
+    world.accounts.before = fail
+    world.ada.merge_threads(first, bad)
+    world.notify()
+    assert world.state().counts.parked == 1
+    world.accounts.before = die
+    world.ada.modify([bad], ["STARRED"])
+    for _ in range(5):
+        with pytest.raises(Killed):
+            world.notify()
+        world.clock.advance(121)
+    world.ada.delete([bad])
+    assert world.notify() == 204
+    assert world.documents("parked") == {}
+    assert world.state().counts.parked == 0
+    assert world.differences() == []
+
+
 def test_a_message_that_kills_the_first_sync_is_found_and_parked() -> None:
     """The same holds while a run is fetching."""
     world = World()
@@ -282,6 +507,36 @@ def test_a_message_that_kills_the_first_sync_is_found_and_parked() -> None:
     assert world.documents("parked").keys() == {poison}
     assert len(world.documents("messages")) == 29
     assert world.state().phase == "live"
+
+
+@pytest.mark.parametrize("notified", [False, True], ids=["found by the run", "notified in between"])
+def test_a_message_that_kills_a_run_is_parked_although_mail_keeps_coming(notified: bool) -> None:
+    """Mail that is synced between the deaths of a run's workers, in their own turns or in those of notifications, which
+    do not move the run, neither hides the message that kills them nor counts as a worker that survived it.
+    """
+    world = World()
+    poison = [world.ada.deliver(mail(f"Number {number}")) for number in range(10)][4]
+
+    def die(method: str, subject: str) -> None:
+        if subject == poison:
+            raise Killed
+
+    world.accounts.before = die
+    world.app.connect(ADA, None)
+    work, killed = push({"mailbox": ADA, "task": "sync"}), 0
+    while not world.documents("parked") and killed < 20:
+        try:
+            world.app.push(world.app.run_work, work)
+        except Killed:
+            killed += 1
+            world.clock.advance(121)
+            world.ada.deliver(mail(f"After death {killed}"))
+            assert not notified or world.notify() == 204
+    # Three times unnoticed, twice in hand.
+    assert killed == 5
+    assert world.documents("parked").keys() == {poison}
+    assert world.documents("messages").keys() == world.ada.truth()["messages"].keys() - {poison}
+    assert (world.state().phase, world.state().takeovers) == ("live", 0)
 
 
 # Access
@@ -309,6 +564,28 @@ def test_revoked_access_is_said_and_survived(world: World) -> None:
     world.app.sweep_mailboxes()
     world.work()
     assert (world.state().phase, world.state().problem) == ("live", None)
+    assert world.differences() == []
+
+
+def test_a_notification_refused_for_lost_access_reaches_whoever_has_access_again(world: World) -> None:
+    """A notification that comes while access is being tried again is acknowledged, and the one who tries brings it."""
+    other = world.worker("worker-2")
+
+    def refuse(method: str, subject: str) -> None:
+        raise AccessRevoked("Gmail refuses the token of this mailbox.")
+
+    def arrive(method: str, subject: str) -> None:
+        if method == "users.messages.get":
+            world.accounts.before = None
+            world.ada.deliver(mail("While access is tried"))
+            assert world.notify(app=other) == 204
+
+    world.ada.deliver(mail("Locked out"))
+    world.accounts.before = refuse
+    assert world.notify() == 204
+    world.accounts.before = arrive
+    assert world.app.trigger_sync(ADA, "incremental", 50).status == "done"
+    assert world.state().phase == "live"
     assert world.differences() == []
 
 

@@ -1,7 +1,9 @@
 """Mailboxes: their ids, phases and due times follow from their state, and work is published for what is due."""
 
+from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 import pytest
@@ -22,11 +24,11 @@ from mailmirror.model import (
     Run,
     RunRequest,
     Stage,
-    Suspect,
     Unreached,
     Watch,
 )
 
+from tests.killing import Killed, KillingStore
 from tests.world import ADA, World, mail
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -193,7 +195,7 @@ CHANGED: dict[str, object] = {
     "throttled_until": LATER,
     "parked_due_at": LATER,
     "takeovers": 1,
-    "suspect": Suspect("m", 1),
+    "suspect": {"m": 1},
     "unreached": Unreached(103, NOW),
     "problem": REVOKED,
 }
@@ -285,6 +287,30 @@ def test_connect_with_another_policy() -> None:
     assert request.mode == "audit"
     assert world.state().policy == mailbox.policy
     assert world.outbox.work == [(ADA, "sync")]
+
+
+@pytest.mark.parametrize(("number", "dies_after"), [(number, after) for number in range(6) for after in (False, True)])
+def test_connect_with_another_policy_is_all_or_nothing(number: int, dies_after: bool) -> None:
+    """A worker killed at any store call leaves the policy as it was, or the new one with the audit that follows it."""
+    world = World()
+    world.ada.trash(world.ada.deliver(mail()))
+    world.connect()
+    calls = count()
+
+    def when(name: str, *, after: bool) -> bool:
+        return after == dies_after and next(calls) == number
+
+    wish, sqlite = Policy(include_spam_trash=False), world.store
+    world.store = KillingStore(sqlite, when)
+    with suppress(Killed):
+        connect(world, policy=wish)
+    world.store = sqlite
+    state = world.state()
+    assert (state.policy, state.pending_request is not None) in [(Policy(), False), (wish, True)]
+    # Whoever asked sees no answer and asks again.
+    connect(world, policy=wish)
+    world.sweep()
+    assert world.differences(lambda labels: "TRASH" not in labels) == []
 
 
 def test_connect_by_an_alias() -> None:

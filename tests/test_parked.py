@@ -1,6 +1,8 @@
 """Parked messages: each failure waits longer, none is forgotten, and what was known of the first stays known."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,11 +14,12 @@ NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 def failed(times: int) -> list[Parked]:
-    """A message after each of its failures, one hour apart."""
+    """A message after each of its failures, each of them when the next attempt was due."""
     found: list[Parked] = []
     for number in range(times):
         before = found[-1] if found else None
-        found.append(park(before, "m", "t", f"Failure {number + 1}.", NOW + timedelta(hours=number), "live"))
+        now = before.next_attempt_at if before else NOW
+        found.append(park(before, "m", "t", f"Failure {number + 1}.", now, "live"))
     return found
 
 
@@ -35,8 +38,17 @@ def test_first_failure() -> None:
 
 def test_back_off() -> None:
     """The waits grow fourfold, from a minute to six hours at the most."""
-    waits = [item.next_attempt_at - (NOW + timedelta(hours=number)) for number, item in enumerate(failed(8))]
+    due = [NOW, *(item.next_attempt_at for item in failed(8))]
+    waits = [after - before for before, after in pairwise(due)]
     assert [wait / timedelta(minutes=1) for wait in waits] == [1, 4, 16, 64, 256, 360, 360, 360]
+
+
+def test_a_failure_before_its_time() -> None:
+    """A message that fails again before its next attempt is due does not wait longer for it, only the reason is new."""
+    before = failed(3)[-1]
+    early = before.next_attempt_at - timedelta(seconds=1)
+    assert park(before, "m", "t2", "Again.", early, "live") == replace(before, thread_id="t2", reason="Again.")
+    assert park(before, "m", "t", "It killed.", early, "live", deadly=True).deadly
 
 
 @given(st.integers(1, 10_000))
@@ -75,5 +87,5 @@ def test_due_at() -> None:
     """The mailbox is due when the first of its parked messages is, and never for that reason when there is none."""
     items = failed(4)
     assert due_at([items[3], items[0], items[2]]) == NOW + timedelta(minutes=1)
-    assert due_at(iter(items[1:])) == NOW + timedelta(hours=1, minutes=4)
+    assert due_at(iter(items[1:])) == NOW + timedelta(minutes=5)
     assert due_at([]) is None

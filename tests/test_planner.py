@@ -265,9 +265,9 @@ def test_message_listed_twice() -> None:
 
 
 def listing(threads: Mapping[ThreadId, str], history_ids: Mapping[ThreadId, HistoryId] | None = None) -> Manifest:
-    """A listing of threads whose messages are named by one letter each."""
+    """A listing of threads whose messages are named by one letter each; untouched for long unless told otherwise."""
     pairs = [(name, thread_id) for thread_id, names in threads.items() for name in names]
-    return manifest(pairs, set(), history_ids or {})
+    return manifest(pairs, set(), dict.fromkeys(threads, 0) if history_ids is None else history_ids)
 
 
 def mirrored(history_id: HistoryId = 0, **messages: HistoryId) -> Thread:
@@ -358,6 +358,14 @@ def test_only_an_audit_compares_without_a_gap(mode: Mode) -> None:
     """Without a gap other runs do not take a thread for stale."""
     item = compare(listing({"t": "a"}, {"t": 99}), "t", mirrored(1, a=1), run(mode=mode), NEW)
     assert item is None or not item.stale
+
+
+@pytest.mark.parametrize(("mode", "anchor"), [("repair", 50), ("first", 50), ("audit", 0), ("audit", 50)])
+def test_a_thread_that_escaped_the_listing_is_stale(mode: Mode, anchor: HistoryId) -> None:
+    """A thread that no page of threads.list has, because it moved to the front meanwhile, is compared all the same."""
+    escaped, thread = listing({"t": "a"}, {}), mirrored(60, a=1)
+    assert compare(escaped, "t", thread, run(mode=mode, anchor=anchor), NEW) == Item("t", get=("a",), stale=True)
+    assert compare(escaped, "t", thread, run(mode="first"), NEW) is None
 
 
 def test_new_thread_is_missing_rather_than_stale() -> None:

@@ -38,6 +38,13 @@ def origins(world: World) -> set[str]:
     return {delta["origin"] for delta in world.documents("deltas").values()}
 
 
+def left_by_runs(world: World) -> int:
+    """How many manifest and plan documents are in the store."""
+    rows = world.sqlite._connection.execute("SELECT count(*) FROM documents WHERE collection LIKE '%/runs/%'")
+    (count,) = rows.fetchone()
+    return int(count)
+
+
 def test_first_sync_mirrors_everything() -> None:
     """The first sync ends with an equal mirror, coverage that says so, and deltas marked as backfill."""
     world = connected()
@@ -156,6 +163,28 @@ def test_recovery_costs_hundreds_of_units() -> None:
     run = world.state().run
     assert run is not None
     assert run.units < 400
+    assert world.differences() == []
+
+
+def test_a_run_that_started_again_leaves_only_its_report() -> None:
+    """A run that had a plan already when history expired removes all that it left, and brings the labels in the end."""
+    world = filled(40)
+    created: list[str] = []
+
+    def expire(method: str, subject: str) -> None:
+        if method in ("users.messages.get", "users.threads.get") and not created:
+            created.append(world.ada.create_label("Unused"))
+            world.ada.expire_history()
+            assert world.notify() == 204
+
+    world.accounts.before = expire
+    world.connect()
+    run = world.state().run
+    assert run is not None
+    assert (run.stage, run.reason, run.removed) == ("finished", "Gmail's history had expired.", 0)
+    assert run.first_plan > 0
+    assert left_by_runs(world) == 0
+    assert world.documents("labels")[created[0]]["name"] == "Unused"
     assert world.differences() == []
 
 
@@ -417,6 +446,39 @@ def test_gmail_moving_messages_between_threads_is_followed_by_an_audit() -> None
     assert world.differences() == []
 
 
+def test_a_message_that_gmail_moves_during_a_run_does_not_hold_it_up() -> None:
+    """A thread that turns out to have a message which the mirror has elsewhere is fetched again in the same step."""
+    world = World()
+    moved = world.ada.deliver(mail("Old"))
+    for number in range(60):
+        world.ada.deliver(mail(f"Number {number}"))
+    newest = world.ada.deliver(mail("Newest"))
+    for _ in range(3):
+        world.ada.deliver(mail("Newest"), thread_id=newest)
+    world.connect()
+    # History keeps quiet about the move, so that no catch up between the steps can help.
+    world.clock.advance(3600)
+    world.ada.history_lag = timedelta(hours=1)
+    merged = False
+
+    def merge(method: str, subject: str) -> None:
+        nonlocal merged
+        if method == "users.threads.get":
+            world.clock.advance(5)
+            if not merged:
+                merged = True
+                world.ada.merge_threads(newest, moved)
+
+    world.accounts.before = merge
+    hasty = world.worker("worker-2", step=timedelta(seconds=1))
+    hasty.trigger_sync(ADA, "full", 1)
+    world.work(hasty)
+    assert merged
+    assert world.state().active_run is None
+    assert world.documents("messages")[moved]["threadId"] == newest
+    assert world.differences() == []
+
+
 def test_a_listed_message_that_is_only_late_is_not_forgotten() -> None:
     """A message that the listing names and messages.get does not find yet is parked and brought later."""
     world = World()
@@ -540,3 +602,31 @@ def test_many_extras_are_deleted_in_slices() -> None:
     run = world.state().run
     assert run is not None
     assert run.removed == 330
+
+
+def test_a_message_that_moves_between_the_threads_of_a_slice_keeps_its_body() -> None:
+    """Of two copies that one slice fetches, the older in the trash, the newer counts: its large body stays readable."""
+    world = World()
+    old, new = world.ada.deliver(mail("Old")), world.ada.deliver(mail("New"))
+    for _ in range(3):
+        world.ada.deliver(mail("Old"), thread_id=old)
+        world.ada.deliver(mail("New"), thread_id=new)
+    large = world.ada.deliver(mail("Long", text="All work and no play. " * 20_000), thread_id=old)
+    world.connect(Policy(include_spam_trash=False))
+    fetched: list[str] = []
+
+    def meanwhile(method: str, subject: str) -> None:
+        if method == "users.threads.get":
+            fetched.append(subject)
+            if len(fetched) == 1:
+                world.ada.trash(large)
+            else:
+                world.ada.untrash(large)
+                world.ada.merge_threads(new, old)
+
+    world.accounts.before = meanwhile
+    world.app.trigger_sync(ADA, "full", 50)
+    world.accounts.before = None
+    world.sweep()
+    assert sorted(fetched) == sorted([old, new])
+    assert world.differences() == []

@@ -49,18 +49,26 @@ class Outbox:
 
 @dataclass
 class MemoryBlobs:
-    """Large bodies, in a dictionary."""
+    """Large bodies, in a dictionary, and which write of all each of them is."""
 
     objects: dict[str, bytes] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+    writes: int = 0
 
     def put(self, name: str, data: bytes, content_type: str) -> str:
         """Keep an object."""
-        self.objects[name] = data
+        self.writes += 1
+        self.objects[name], self.versions[name] = data, self.writes
         return f"memory://{name}"
 
-    def delete(self, name: str) -> None:
-        """Forget an object."""
-        self.objects.pop(name, None)
+    def version(self, name: str) -> int | None:
+        """Tell objects of one name apart."""
+        return self.versions.get(name)
+
+    def delete(self, name: str, version: int) -> None:
+        """Forget an object if it is still that one."""
+        if self.versions.get(name) == version:
+            del self.objects[name], self.versions[name]
 
 
 class World:

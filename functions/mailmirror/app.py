@@ -187,7 +187,13 @@ class App:
         messages = threads = 0
         while True:
             errand = Errand(name, deadline, runs=run_id is not None, insist=True)
-            turn = self.engine.sync(errand)
+            try:
+                turn = self.engine.sync(errand)
+            except MailmirrorError as error:
+                if not error.acknowledge:
+                    # Nobody pushes this again, as Pub/Sub would.
+                    self.publisher.publish(name, "sync")
+                raise
             if turn.status != "held":
                 # Who waits for another worker looks twice a second: nothing is told of that.
                 _log_turn(errand, turn)
@@ -196,6 +202,9 @@ class App:
                 raise Throttled(f"Gmail's quota for {name} is used up.")
             run = self._run_of(name, run_id)
             if run is not None and not run.active:
+                if turn.status == "unfinished":
+                    # Something else is left: a notification that came during the run.
+                    self.publisher.publish(name, "sync")
                 return Triggered(mode, "done", run.id, run.threads_processed, run.messages_processed)
             if run_id is None and turn.status == "done":
                 return Triggered(mode, "done", None, threads, messages)

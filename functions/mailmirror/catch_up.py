@@ -79,6 +79,9 @@ class CatchUp:
                 return True
             token = page.next_page_token
             if hold.clock.now() >= self.deadline:
+                if page.records:
+                    # Records that asked for nothing have moved nothing yet: the next turn would read them again.
+                    hold.commit(_at(hold.mailbox, page.records[-1].id))
                 return False
             hold.keep()
 
@@ -129,7 +132,8 @@ class CatchUp:
         unpark = [message_id for message_id in settled if message_id in hold.parked]
         if head is not None:
             self._finish(_at(hold.mailbox, head), rest, park=fetched.parked, unpark=unpark)
-        elif rest is not None or fetched.parked or unpark:
+        elif rest is not None or fetched.parked or unpark or hold.careful:
+            # Where workers die, each message that did no harm is left behind for good: the next suspect counts alone.
             hold.commit(_at(hold.mailbox, group.cursor), rest, park=fetched.parked, unpark=unpark)
         else:
             hold.keep()
@@ -138,7 +142,8 @@ class CatchUp:
         hold = self.hold
         if hold.careful:
             for change in group.changes:
-                if decided[change.message_id] != "ignore" and hold.suspect(change.message_id):
+                # A message that is gone is not read any more, and cannot do harm.
+                if decided[change.message_id] in ("fetch", "relabel") and hold.suspect(change.message_id):
                     result = Fetched("live")
                     result.park(hold, change.message_id, change.thread_id, DEADLY, deadly=True)
                     return result

@@ -8,6 +8,7 @@ know: any database. Times stay aware datetimes; stores keep them as timestamps.
 
 import dataclasses
 from datetime import datetime
+from functools import cache
 from typing import Any, TypeVar, cast, get_origin
 
 from cattrs import Converter
@@ -52,6 +53,25 @@ _converter = _make_converter()
 def to_document(value: object) -> dict[str, Any]:
     """Return a dataclass instance as the document that holds it."""
     return cast("dict[str, Any]", _converter.unstructure(value))
+
+
+def changes(before: Value, after: Value) -> dict[str, Any]:
+    """Return the fields of `after`'s document that are not the same in `before`'s.
+
+    The values are compared, not the documents: a commit changes few of a mailbox's many fields, and only those are
+    turned into documents.
+    """
+    return {
+        field: _converter.unstructure(value, unstructure_as=kind)
+        for name, field, kind in _fields(cast("Any", type(after)))
+        if (value := getattr(after, name)) is not (old := getattr(before, name)) and value != old
+    }
+
+
+@cache
+def _fields(cls: Any) -> list[tuple[str, str, Any]]:
+    """Return the attributes of a dataclass, the document fields that hold them, and their types."""
+    return [(field.name, field_name(field.name), field.type) for field in dataclasses.fields(cls)]
 
 
 def from_document(cls: type[Value], document: Document) -> Value:

@@ -143,9 +143,14 @@ class SyncEngine:
         if mailbox is None:
             return Turn("unknown")
         refusal = _refusal(mailbox, errand, self.clock.now())
+        if refusal in ("throttled", "reauth") and errand.hint:
+            # Somebody may be at work all the same, and is told by the hint; or may just have ended, and is not.
+            self.store.raise_hint(errand.mailbox, errand.hint, mailbox.next_due_at)
+            mailbox = self.store.mailbox(errand.mailbox)
+            if mailbox is None:
+                return Turn("unknown")
+            refusal = _refusal(mailbox, errand, self.clock.now())
         if refusal is not None:
-            if refusal == "throttled" and errand.hint and mailbox.throttled_until is not None:
-                self.store.raise_hint(errand.mailbox, errand.hint, mailbox.throttled_until)
             return Turn(refusal)
         turn = Turn("done")
         while True:
@@ -224,28 +229,39 @@ class SyncEngine:
             if wait:
                 self.clock.sleep(wait)
             complete = self._catch_up(hold, errand, target=target, release=release)
-            if not complete or hold.released or hold.mailbox.cursor >= target:
+            if hold.released or hold.mailbox.cursor >= target:
                 return complete
-            if hold.mailbox.unfinished:
+            if not complete or hold.mailbox.unfinished:
                 # A run has better things to do than to wait; it looks again after each slice.
                 break
-        if self._dropped(hold, target):
-            return self._catch_up(hold, errand, release=release)
-        if hold.mailbox.unfinished:
-            return True
+        if complete and self._dropped(hold, target):
+            # What was dropped may have hidden a notification that is true and only ahead of history.
+            target = errand.hint if errand.hint < target else 0
+            complete = self._catch_up(hold, errand, target=target, release=release)
+            if hold.released or hold.mailbox.cursor >= target:
+                return complete
+        if not complete or hold.mailbox.unfinished:
+            if target > hold.mailbox.hint:
+                # This notification will be acknowledged: whoever goes on has to know what it promised.
+                self.store.raise_hint(errand.mailbox, target, self.clock.now() + self.pace.lease)
+                hold.refresh()
+            return complete
         raise HistoryLag(f"Gmail's history does not show {target} yet.")
 
     def _dropped(self, hold: Hold, target: HistoryId) -> bool:
         """Remember since when a hint is above all history; after ten minutes drop it. Return whether it was dropped."""
         unreached = hold.mailbox.unreached
-        if unreached is None or unreached.history_id < target:
+        if unreached is None or unreached.history_id != target:
             hold.commit(replace(hold.mailbox, unreached=Unreached(target, self.clock.now())))
             return False
         if self.clock.now() - unreached.since < UNREACHABLE_AFTER:
             return False
         log("hint_dropped", hold.mailbox.email_address, level=logging.WARNING, hint=target)
-        # Before the last listing, not after: a hint raised in between is covered by that listing.
-        self.store.drop_hint(hold.mailbox.email_address)
+        if hold.mailbox.hint >= target:
+            # Before the last listing, not after: a hint raised in between is covered by that listing.
+            self.store.drop_hint(hold.mailbox.email_address)
+            # Such a hint hides the true ones below it, which history may show only after the usual lag.
+            self.clock.sleep(LAG_WAITS[-1])
         hold.commit(replace(hold.mailbox, unreached=None))
         hold.refresh()
         return True
@@ -253,18 +269,22 @@ class SyncEngine:
     def _run(self, hold: Hold, errand: Errand) -> bool:
         """Move the run on, catching up between slices when a hint is waiting; return whether no run is left."""
         work = reconcile.Reconcile(hold, self.prices)
+        moved = False
         while True:
             run, request = hold.mailbox.active_run, hold.mailbox.pending_request
             if run is None and request is None:
                 return True
-            if self.clock.now() >= errand.deadline:
+            # One slice in any case: a step that its own catch-up uses up must not keep a run where it is for ever.
+            if moved and self.clock.now() >= errand.deadline:
                 return False
+            moved = True
             if run is None and request is not None:
                 reconcile.start(hold, request.mode, "It was asked for.", run_id=request.run_id)
             elif not self._between_slices(hold, errand):
                 return False
             else:
                 work.step()
+                hold.ran = True
             hold.refresh()
 
     def _between_slices(self, hold: Hold, errand: Errand) -> bool:

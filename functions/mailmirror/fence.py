@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from mailmirror.documents import to_document
+from mailmirror.documents import changes, to_document
 from mailmirror.errors import LeaseHeld
 from mailmirror.model import Held, Lease, Mailbox
 from mailmirror.slice import MAX_WRITES, Document, Write
@@ -59,11 +59,10 @@ def prepare(held: Held, mailbox: Mailbox, writes: Sequence[Write], *, expires_at
     Raises:
         ValueError: more writes than a commit can have; whoever cut the slice made a mistake.
     """
-    before, after = to_document(held.mailbox), to_document(mailbox)
     changed = {
         name: value
-        for name, value in after.items()
-        if name not in UNLEASED and name != "revision" and value != before[name]
+        for name, value in changes(held.mailbox, mailbox).items()
+        if name not in UNLEASED and name != "revision"
     }
     moves_on = bool(changed) or any(not write.path for write in writes)
     revision = held.mailbox.revision + moves_on
@@ -71,14 +70,10 @@ def prepare(held: Held, mailbox: Mailbox, writes: Sequence[Write], *, expires_at
     count = len(writes) + bool(fields) + 1
     if count > MAX_WRITES:
         raise ValueError(f"A commit has at most {MAX_WRITES} writes, lease and mailbox included; this one has {count}.")
-    lease = replace(
-        held.lease,
-        owner="" if release else held.lease.owner,
-        expires_at=expires_at,
-        revision=revision,
-        version=None,
-    )
-    return Commit(Held(lease, replace(mailbox, revision=revision), held.taken_over), fields)
+    owner = "" if release else held.lease.owner
+    lease = Lease(owner, held.lease.token, expires_at, revision)
+    state = mailbox if mailbox.revision == revision else replace(mailbox, revision=revision)
+    return Commit(Held(lease, state, held.taken_over), fields)
 
 
 def stored(lease: Lease | None, wanted: Lease) -> bool:

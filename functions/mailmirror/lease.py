@@ -8,13 +8,14 @@ know: what is being synced.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 from mailmirror import bodies, mailboxes, parked
 from mailmirror.documents import to_document
-from mailmirror.errors import DocumentExists, UnknownMailbox
-from mailmirror.model import Counts, Delta, Mailbox, MessageId, Origin, Parked, Suspect, ThreadId
+from mailmirror.errors import DocumentExists, LeaseLost, UnknownMailbox
+from mailmirror.model import Counts, Delta, Mailbox, MessageId, Origin, Parked, ThreadId
 from mailmirror.ports import Blobs, Clock, GmailAccounts, Store
-from mailmirror.slice import Slice, Write
+from mailmirror.slice import Document, Path, Slice, Write
 
 # From this many takeovers on, a worker takes one message at a time and says which before it touches it.
 CAREFUL_AFTER = 3
@@ -67,12 +68,14 @@ class Hold:
         self.released = False
         self.messages_processed = 0
         self.threads_processed = 0
-        self.careful = False
+        takeovers = self.mailbox.takeovers + self._held.taken_over
+        self.careful = takeovers >= CAREFUL_AFTER
+        # Whether a run was moved on under this lease.
+        self.ran = False
+        self._in_hand: MessageId = ""
         # Whether to look up where fetched messages are mirrored instead of trusting that they are new.
         self.wary = False
         if self._held.taken_over:
-            takeovers = self.mailbox.takeovers + 1
-            self.careful = takeovers >= CAREFUL_AFTER
             self._write(replace(self.mailbox, takeovers=takeovers))
 
     @property
@@ -102,6 +105,17 @@ class Hold:
             ),
         )
 
+    def documents(self, paths: Sequence[Path]) -> dict[Path, Document]:
+        """Return documents that the run under way has left: one read a path.
+
+        Raises:
+            LeaseLost: one is absent, because another worker has gone on with the run and cleared it away.
+        """
+        found = self.store.documents(self.mailbox.email_address, paths)
+        if len(found) < len(paths):
+            raise LeaseLost("Another worker went on with the run.")
+        return found
+
     def keep(self) -> None:
         """Renew the lease if a third of its time is over."""
         if self.clock.now() - self._renewed_at > self.pace.lease / 3:
@@ -120,6 +134,15 @@ class Hold:
     ) -> None:
         """Write everything that belongs together in one atomic, fenced batch.
 
+        The bodies in Cloud Storage of messages that leave the mirror are deleted after it, and of each only the version
+        that was there before it. So the body of a mirrored message is never deleted, however late this worker is: to
+        mirror the message again takes another commit, under this lease or the next, and its worker writes the body anew
+        after this commit; that is another version.
+
+        The object of a message that is not mirrored can stay behind: this worker dies between commit and delete, the
+        store or Cloud Storage does not answer, or a worker writes a body and does not get to mirror the message, its
+        lease being lost, say. Nothing looks for such an object; it goes when the message is mirrored and removed again.
+
         Args:
             mailbox: the state to store; its cursor must not be lower than the stored one, except with a new signpost.
             part: the mirror's documents and what the delta says of them.
@@ -129,36 +152,42 @@ class Hold:
             release: give the lease back.
 
         Raises:
-            LeaseLost: another worker took the lease; nothing was written.
-            DocumentExists: a message that was to be new is mirrored already; nothing was written, and from now on this
-                worker is wary.
+            LeaseLost: another worker took the lease; nothing was written, nothing deleted.
+            DocumentExists: a message that was to be new is mirrored already; nothing was written or deleted, and from
+                now on this worker is wary.
+            StoreUnavailable: the store did not answer, or Cloud Storage, before the commit or after it.
         """
         part = part or Slice()
+        leaving = self._versions(part.deleted_blobs)
         now = self.clock.now()
         documents = [*part.writes, *writes]
+        changed: dict[str, Any] = {}
         if part.changes:
-            mailbox = replace(mailbox, delta_seq=mailbox.delta_seq + 1)
-            delta = Delta(mailbox.delta_seq, now, origin, mailbox.cursor, part.changes, now + self.pace.delta)
-            documents.append(Write("put", ("deltas", f"{delta.seq:020d}"), to_document(delta)))
+            changed["delta_seq"] = seq = mailbox.delta_seq + 1
+            delta = Delta(seq, now, origin, mailbox.cursor, part.changes, now + self.pace.delta)
+            documents.append(Write("put", ("deltas", f"{seq:020d}"), to_document(delta)))
         waiting = self.parked if park or unpark else None
         if waiting is not None:
             dropped = [message_id for message_id in unpark if message_id in waiting]
             waiting = {i: p for i, p in waiting.items() if i not in dropped} | {item.id: item for item in park}
             documents += [*map(parked.put, park), *map(parked.drop, dropped)]
-            mailbox = replace(mailbox, parked_due_at=parked.due_at(waiting.values()))
-        counts = Counts(
-            mailbox.counts.messages + part.messages,
-            mailbox.counts.threads + part.threads,
-            mailbox.counts.parked if waiting is None else len(waiting),
-        )
-        mailbox = replace(mailbox, counts=counts)
-        settled = {change.message_id for change in part.changes} | {item.id for item in park}
-        if mailbox.suspect is not None and (release or mailbox.suspect.message_id in settled):
-            mailbox = replace(mailbox, suspect=None)
-        if release:
-            # Only a turn that ends shows that its worker survives; a commit on the way to the message that kills it
-            # does not.
-            mailbox = replace(mailbox, takeovers=0)
+            changed["parked_due_at"] = parked.due_at(waiting.values())
+        if part.writes or waiting is not None:
+            changed["counts"] = Counts(
+                mailbox.counts.messages + part.messages,
+                mailbox.counts.threads + part.threads,
+                mailbox.counts.parked if waiting is None else len(waiting),
+            )
+        settled = {change.message_id for change in part.changes} | {item.id for item in park} | {self._in_hand}
+        self._in_hand = ""
+        if not settled.isdisjoint(mailbox.suspect):
+            changed["suspect"] = {i: n for i, n in mailbox.suspect.items() if i not in settled}
+        if release and (self.ran or mailbox.active_run is None):
+            # Only a turn that ends shows that its worker survives, and where a run is under way only one that moved it;
+            # a commit on the way to the message that kills it does not.
+            changed |= {"takeovers": 0, "suspect": {}}
+        if changed:
+            mailbox = replace(mailbox, **changed)
         try:
             self._write(mailbox, documents, release=release)
         except DocumentExists:
@@ -169,20 +198,20 @@ class Hold:
         self.messages_processed += len({change.message_id for change in part.changes})
         self.threads_processed += len({change.thread_id for change in part.changes})
         if self.blobs is not None:
-            for message_id in part.deleted_blobs:
-                self.blobs.delete(bodies.name(mailbox.email_address, message_id))
+            for name, version in leaving.items():
+                self.blobs.delete(name, version)
 
     def suspect(self, message_id: MessageId) -> bool:
         """Say, before a message is touched, that it is in hand; True when it must be parked instead.
 
-        Only while workers keep dying. The count survives this worker's death; the commit that settles the message, or
-        the release, clears it.
+        Only while workers keep dying. The count survives this worker's death, whatever its successors take in hand
+        before they come to this message; the next commit, which settles it or passes it over, clears it.
         """
-        before = self.mailbox.suspect
-        attempts = before.attempts if before is not None and before.message_id == message_id else 0
+        attempts = self.mailbox.suspect.get(message_id, 0)
         if attempts >= SUSPECT_ATTEMPTS:
             return True
-        self._write(replace(self.mailbox, suspect=Suspect(message_id, attempts + 1)))
+        self._write(replace(self.mailbox, suspect={**self.mailbox.suspect, message_id: attempts + 1}))
+        self._in_hand = message_id
         return False
 
     def park(
@@ -192,10 +221,26 @@ class Hold:
         before = self.parked.get(message_id)
         return parked.park(before, message_id, thread_id, reason, self.clock.now(), origin, deadly=deadly)
 
+    def _versions(self, message_ids: Sequence[MessageId]) -> dict[str, int]:
+        """Return the objects of messages' bodies that there are now, by name with their versions."""
+        versions: dict[str, int] = {}
+        if self.blobs is None:
+            return versions
+        for message_id in message_ids:
+            name = bodies.name(self.mailbox.email_address, message_id)
+            version = self.blobs.version(name)
+            if version is not None:
+                versions[name] = version
+            # There may be hundreds, and the commit is still to come.
+            self.keep()
+        return versions
+
     def _write(self, mailbox: Mailbox, writes: Sequence[Write] = (), *, release: bool = False) -> None:
         """Commit with the bookkeeping every commit has: due time, quota level and time of sync."""
         now = self.clock.now()
-        mailbox = replace(mailbox, phase=mailboxes.phase(mailbox, now))
+        phase = mailboxes.phase(mailbox, now)
+        if phase != mailbox.phase:
+            mailbox = replace(mailbox, phase=phase)
         stored = self._held.mailbox
         # A due time in the past, or the crash net of an earlier commit, must not stay behind.
         due_soon = now < stored.next_due_at <= now + self.pace.quiet

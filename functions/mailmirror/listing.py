@@ -56,8 +56,7 @@ def next_page(hold: Hold, run: Run) -> tuple[Run, list[Write]]:
 def _next_listing(hold: Hold, run: Run) -> Run:
     if run.listing == "messages" and not hold.mailbox.policy.drafts:
         return replace(run, listing="drafts")
-    compares = run.mode == "audit" or (run.mode != "full" and run.anchor > 0)
-    if run.listing != "threads" and compares:
+    if run.listing != "threads" and planner.compares(run):
         return replace(run, listing="threads")
     return replace(run, stage="planning", listed_at=hold.clock.now(), total=0, done=0, planned_units=0)
 
@@ -82,6 +81,6 @@ def _pages(hold: Hold, run: Run) -> Iterator[tuple[str, str]]:
     for first in range(run.first_page, run.pages, READ):
         hold.keep()
         paths = [page_path(run, number) for number in range(first, min(first + READ, run.pages))]
-        found = hold.store.documents(hold.mailbox.email_address, paths)
+        found = hold.documents(paths)
         for path in paths:
             yield found[path]["listing"], found[path]["rows"]

@@ -6,8 +6,9 @@ over mailboxes only to publish one work message for each.
 
 import logging
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 from mailmirror.errors import InvalidInput, UnknownMailbox
 from mailmirror.log import log
@@ -66,12 +67,12 @@ def next_due(mailbox: Mailbox, now: datetime, *, quiet: timedelta) -> datetime:
 
 
 _BOOKKEEPING = ("quota", "last_sync_at", "lag", "last_notification_at", "next_due_at")
+_substance = attrgetter(*(field.name for field in fields(Mailbox) if field.name not in _BOOKKEEPING))
 
 
 def differ(before: Mailbox, after: Mailbox) -> bool:
     """Return whether a state is worth a write: anything but bookkeeping and the due time changed."""
-    same = {name: getattr(before, name) for name in _BOOKKEEPING}
-    return replace(after, **same) != before
+    return bool(_substance(before) != _substance(after))
 
 
 def watch_due(mailbox: Mailbox, now: datetime) -> bool:
@@ -103,13 +104,16 @@ def connect(
     if existing is not None:
         if policy is None or policy == existing.policy:
             return existing, False
-        store.set_policy(name, policy)
-        fresh = store.mailbox(name)
-        # A run under way may have listed under the policy before; one that still waits will list under this one.
-        while fresh is not None and fresh.pending_request is None:
-            if store.request_run(fresh, RunRequest(f"policy-{fresh.revision}", "audit", clock.now())):
+        while True:
+            # A run under way may have listed under the policy before; one that still waits will list under this one.
+            # Policy and request are one write: a policy that nobody follows would stay without effect for ever.
+            audit = RunRequest(f"policy-{existing.revision}", "audit", clock.now())
+            if store.request_run(existing, existing.pending_request or audit, policy=policy):
                 break
             fresh = store.mailbox(name)
+            if fresh is None:
+                raise UnknownMailbox(f"Mailbox {name} was removed.")
+            existing = fresh
         publisher.publish(name, "sync")
         return replace(existing, policy=policy), False
     profile = accounts.open(name, None).profile()

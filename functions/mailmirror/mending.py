@@ -5,7 +5,7 @@ was listed and is not found is doubted before it is given up. Does not know: how
 Law 6: every message of an item is brought, gone or parked.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from mailmirror.fetch import Fetched, deleted_since, fetch_messages
@@ -77,12 +77,23 @@ def fetch_items(
     for message in result.messages:
         result.gone.pop(message.id, None)
     result.add(fetch_messages(hold, singles, origin=origin))
+    result.messages = _newest(result.messages)
     doubt(hold, run, result)
     failed = {item.thread_id for item in result.parked}
     result.edits += [
         Confirm(item.thread_id, item.history_id) for item in chosen if item.history_id and item.thread_id not in failed
     ]
     return result
+
+
+def _newest(messages: Iterable[Message]) -> list[Message]:
+    """Return one copy of each message: one that was moved while its threads were fetched came with both of them."""
+    found: dict[MessageId, Message] = {}
+    for message in messages:
+        before = found.get(message.id)
+        if before is None or message.history_id > before.history_id:
+            found[message.id] = message
+    return list(found.values())
 
 
 def _fetch_threads(

@@ -170,14 +170,6 @@ class RunRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
-    """The message in hand while workers keep dying, and how many times it was taken in hand."""
-
-    message_id: MessageId
-    attempts: int
-
-
-@dataclass(frozen=True, slots=True)
 class Unreached:
     """A hint above anything Gmail's history shows, and since when."""
 
@@ -190,7 +182,8 @@ class Mailbox:
     """The state of one mailbox: document `mailboxes/{id}`.
 
     `hint`, `policy`, `watch`, `request` and `next_due_at` are also written by workers that hold no lease; all other
-    fields are written only by a commit under the lease, and `revision` counts those commits.
+    fields are written only by a commit under the lease, and `revision` counts those commits. `suspect` are the messages
+    that were in hand when workers died, and how often each was taken in hand.
     """
 
     email_address: MailboxId
@@ -215,7 +208,7 @@ class Mailbox:
     throttled_until: datetime | None = None
     parked_due_at: datetime | None = None
     takeovers: int = 0
-    suspect: Suspect | None = None
+    suspect: Mapping[MessageId, int] = field(default_factory=dict)
     unreached: Unreached | None = None
     quota: Quota | None = None
     problem: Problem | None = None

@@ -4,6 +4,7 @@ Knows: when to try again and when a message counts as gone. Does not know: why f
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from mailmirror.documents import to_document
@@ -35,15 +36,19 @@ def park(
         before: as it was parked before, None the first time.
         message_id, thread_id: the message.
         reason: one sentence, without mail content.
-        now: the time of the failure; the next attempt follows after 1, 4, 16 ... minutes, at most 6 hours.
+        now: the time of the failure; the next attempt follows after 1, 4, 16 ... minutes, at most 6 hours. A failure
+            before the next attempt is due leaves that time as it is.
         origin: what brought the message; kept from the first failure.
         deadly: whether workers died with it in hand.
     """
-    attempts = 1 if before is None else before.attempts + 1
+    if before is None:
+        return Parked(message_id, thread_id, reason, 1, now, now + FIRST_RETRY, origin, deadly)
+    if now < before.next_attempt_at:
+        # History named it again before its time: that a message is busy must not make it wait longer.
+        return replace(before, thread_id=thread_id, reason=reason, deadly=deadly)
+    attempts = before.attempts + 1
     wait = min(FIRST_RETRY * 4 ** min(attempts - 1, 10), LAST_RETRY)
-    first_at = now if before is None else before.first_at
-    origin = origin if before is None else before.origin
-    return Parked(message_id, thread_id, reason, attempts, first_at, now + wait, origin, deadly)
+    return Parked(message_id, thread_id, reason, attempts, before.first_at, now + wait, before.origin, deadly)
 
 
 def put(parked: Parked) -> Write:

@@ -204,7 +204,7 @@ def compare(
     if run.anchor:
         # A change since the signpost says that it was there lately, not that nothing happened to it in the gap.
         look += [message_id for message_id in unlisted if entries[message_id].history_id > run.signpost]
-    newest = listed.history_ids.get(thread_id, 0)
+    newest = listed.history_ids.get(thread_id)
     stale = mirrored is not None and bool(wanted) and _stale(newest, mirrored, run)
     if not (missing or look or extra or stale):
         return None
@@ -214,10 +214,18 @@ def compare(
         way = "thread" if missing else "minimal"
     get = needed if way == "messages" else missing
     order = sorted(get, reverse=True)
-    return Item(thread_id, tuple(order), stale, way, tuple(look), tuple(extra), newest if stale else 0)
+    return Item(thread_id, tuple(order), stale, way, tuple(look), tuple(extra), newest if stale and newest else 0)
 
 
-def _stale(newest: HistoryId, mirrored: Thread, run: Run) -> bool:
+def compares(run: Run) -> bool:
+    """Return whether a run lists threads as well, so as to compare labels."""
+    return run.mode == "audit" or (run.mode != "full" and run.anchor > 0)
+
+
+def _stale(newest: HistoryId | None, mirrored: Thread, run: Run) -> bool:
+    if newest is None:
+        # A thread that gets mail while threads are listed moves to the front, out of the pages still to come.
+        return compares(run)
     if run.mode == "audit" and newest > mirrored.history_id:
         return True
     return 0 < run.anchor < newest

@@ -173,12 +173,13 @@ class Store(Protocol):
         """Store the watch, without a lease."""
         ...
 
-    def set_policy(self, mailbox: MailboxId, policy: Policy) -> None:
-        """Store the policy, without a lease."""
-        ...
-
-    def request_run(self, mailbox: Mailbox, request: RunRequest) -> bool:
+    def request_run(self, mailbox: Mailbox, request: RunRequest, *, policy: Policy | None = None) -> bool:
         """Store the request for a run in the place of the one in `mailbox`, without a lease.
+
+        Args:
+            mailbox: the state that the request was decided on.
+            request: the run.
+            policy: a policy to store with it; the run makes the mirror follow it.
 
         Returns:
             False, and nothing written, when `mailbox` is outdated: somebody else's request came, or a commit that may
@@ -252,14 +253,21 @@ class Store(Protocol):
 
 
 class Blobs(Protocol):
-    """Large bodies, outside the store."""
+    """Large bodies, outside the store.
+
+    Writing an object, even with the data that it has or after it was deleted, gives it a version that it never had.
+    """
 
     def put(self, name: str, data: bytes, content_type: str) -> str:
         """Write an object, replacing an older one, and return its URI. Raises `StoreUnavailable`."""
         ...
 
-    def delete(self, name: str) -> None:
-        """Delete an object; an absent one is no error. Raises `StoreUnavailable`."""
+    def version(self, name: str) -> int | None:
+        """Return which version of an object is there now, None if there is none. Raises `StoreUnavailable`."""
+        ...
+
+    def delete(self, name: str, version: int) -> None:
+        """Delete an object if it still has this version; absent or replaced is no error. Raises `StoreUnavailable`."""
         ...
 
 

@@ -37,8 +37,8 @@ SHARE = 0.97
 # burst is small, though never less than the dearest call, and 95 % of a minute's units can be spent steadily.
 BURST = 0.02
 DEAREST = max(max(table.values()) for table in PRICES.values())
-# Below this the dearest call takes half of what a minute allows.
-MIN_UNITS_PER_MINUTE = 200
+# Below this, waiting for one call after another would take longer than a lease holder may wait.
+MIN_UNITS_PER_MINUTE = 500
 # No wait longer than this while a lease is held; it is a fraction of the lease's time.
 MAX_WAIT_SECONDS = 10.0
 

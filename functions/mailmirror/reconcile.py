@@ -141,10 +141,11 @@ class Reconcile:
         try:
             work[self.run.stage]()
         except DocumentExists:
-            # The checkpoint has not moved: the next call does the same again and looks where its messages are.
+            # The checkpoint has not moved: the same again, and now it looks where its messages are.
             if self._wary:
                 raise
             self._wary = True
+            self.step()
 
     def _commit(
         self,
@@ -233,7 +234,10 @@ class Reconcile:
     def _fetch(self) -> None:
         run = self.run
         if run.at < run.first_plan:
-            self._commit(replace(run, stage="deleting" if run.extra else "closing", at=run.first_plan, offset=0))
+            after = (
+                replace(run, stage="deleting", at=run.first_plan) if run.extra else replace(run, stage="closing", at=0)
+            )
+            self._commit(replace(after, offset=0))
             return
         items = [item for item in self._items(run, run.at) if item.fetches]
         rest = items[run.offset :]
@@ -343,4 +347,4 @@ class Reconcile:
 
     def _items(self, run: Run, number: int) -> list[Item]:
         path = _plan(run, number)
-        return planner.unpack(self.hold.store.documents(self.hold.mailbox.email_address, [path])[path]["items"])
+        return planner.unpack(self.hold.documents([path])[path]["items"])

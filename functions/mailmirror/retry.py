@@ -18,9 +18,7 @@ from mailmirror.parked import DEADLY, GONE_AFTER, RETRIES
 
 def parked(hold: Hold) -> None:
     """Try a step's share of the parked messages that are due, and commit what became of them."""
-    suspect = hold.mailbox.suspect
-    killer = hold.parked.get(suspect.message_id) if suspect is not None else None
-    if killer is not None:
+    for killer in [item for item in hold.parked.values() if item.id in hold.mailbox.suspect]:
         _commit(hold, [killer], _failed(hold, killer))
     now = hold.clock.now()
     due = sorted((p for p in hold.parked.values() if p.next_attempt_at <= now), key=lambda p: p.next_attempt_at)

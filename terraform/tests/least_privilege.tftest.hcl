@@ -318,8 +318,8 @@ run "bodies_and_build" {
   }
 
   assert {
-    condition     = google_project_iam_custom_role.body_writer.permissions == toset(["storage.objects.create", "storage.objects.delete"])
-    error_message = "They write bodies and do not read them."
+    condition     = google_project_iam_custom_role.body_writer.permissions == toset(["storage.objects.create", "storage.objects.delete", "storage.objects.list"])
+    error_message = "They write, list and delete bodies and do not read them."
   }
 
   assert {

@@ -1,8 +1,9 @@
-"""The two stores, empty, for each test of the contract."""
+"""The three stores, empty, for each test of the contract."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,29 +11,35 @@ from google.cloud import firestore
 from mailmirror.ports import Store
 
 from tests.contract.worker import firestore_client, opened
+from tests.simulation.store import MemoryStore
 
 
+@dataclass(frozen=True)
 class Place:
-    """One empty database that may be opened any number of times, each time as another worker would."""
+    """One empty database that may be opened any number of times, each time as another worker would.
 
-    def __init__(self, text: str, stack: ExitStack) -> None:
-        self.text = text
-        self._stack = stack
+    Attributes:
+        text: what a worker in another process opens, which those in memory cannot be.
+        open: opens it once more; it is closed with the test.
+    """
 
-    def open(self) -> Store:
-        """Open it once more; it is closed with the test."""
-        return self._stack.enter_context(opened(self.text))
+    text: str
+    open: Callable[[], Store]
 
 
-@pytest.fixture(params=["sqlite", "firestore"])
+@pytest.fixture(params=["memory", "sqlite", "firestore"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """An empty database: a new file, or a project of the emulator that nobody used before."""
+    """An empty database: in memory, a new file, or a project of the emulator that nobody used before."""
+    if request.param == "memory":
+        memory = MemoryStore()
+        yield Place("memory", lambda: memory)
+        return
     if request.param == "sqlite":
         text = f"sqlite {tmp_path / 'mirror.db'}"
     else:
         text = f"firestore {request.getfixturevalue('firestore_emulator')} test-{uuid.uuid4().hex[:12]}"
     with ExitStack() as stack:
-        yield Place(text, stack)
+        yield Place(text, lambda: stack.enter_context(opened(text)))
 
 
 @pytest.fixture

@@ -77,14 +77,80 @@ def test_put_replaces(blobs: StorageBlobs, client: storage.Client) -> None:
     assert client.bucket("bodies").blob(NAME).download_as_bytes() == b"new"
 
 
+def _version(blobs: StorageBlobs, name: str) -> int:
+    """The version of an object that is there."""
+    version = blobs.version(name)
+    assert version is not None
+    return version
+
+
 def test_delete(blobs: StorageBlobs, client: storage.Client) -> None:
     """A deleted object is gone, others stay, and deleting it again is no error."""
     blobs.put(NAME, b"1", "text/plain")
     blobs.put("other", b"2", "text/plain")
-    blobs.delete(NAME)
-    blobs.delete(NAME)
+    version = _version(blobs, NAME)
+    blobs.delete(NAME, version)
+    blobs.delete(NAME, version)
     bucket = client.bucket("bodies")
     assert (bucket.blob(NAME).exists(), bucket.blob("other").exists()) == (False, True)
+
+
+def test_versions_grow(blobs: StorageBlobs) -> None:
+    """Every write gives a higher version, also of the same data and after a delete; an absent object has none."""
+    assert blobs.version(NAME) is None
+    versions = []
+    for _ in range(2):
+        for data in (b"1", b"1", bytes(9_000_000)):
+            blobs.put(NAME, data, "text/plain")
+            versions.append(_version(blobs, NAME))
+            assert blobs.version(NAME) == versions[-1]
+        blobs.delete(NAME, versions[-1])
+        assert blobs.version(NAME) is None
+    assert versions == sorted(set(versions))
+
+
+def test_a_version_is_that_of_the_very_name(blobs: StorageBlobs) -> None:
+    """Objects whose names begin or end like this one's, in order before it or after it, are not mistaken for it."""
+    around = [NAME[:-1], f"{NAME}!", f"{NAME}z", f"a{NAME}", NAME.upper()]
+    for name in around:
+        blobs.put(name, b"1", "text/plain")
+    assert blobs.version(NAME) is None
+    blobs.put(NAME, b"2", "text/plain")
+    versions = [_version(blobs, name) for name in [*around, NAME]]
+    assert versions == sorted(set(versions))
+
+
+def test_delete_leaves_what_replaced_the_object(blobs: StorageBlobs, client: storage.Client) -> None:
+    """Deleting a version that is not there any more is no error, and the object that took its place stays."""
+    blobs.put(NAME, b"old", "text/plain")
+    old = _version(blobs, NAME)
+    blobs.put(NAME, b"new", "text/plain")
+    blobs.delete(NAME, old)
+    assert client.bucket("bodies").blob(NAME).download_as_bytes() == b"new"
+    blobs.delete(NAME, _version(blobs, NAME))
+    blobs.put(NAME, b"newer", "text/plain")
+    blobs.delete(NAME, old)
+    assert client.bucket("bodies").blob(NAME).download_as_bytes() == b"newer"
+
+
+def test_versions_are_told_without_the_right_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody may read an object or what it is, its version is found out and it is deleted all the same."""
+    app = create_app(Objects())
+
+    def forbid() -> tuple[str, int] | None:
+        return ("", 403) if flask.request.method == "GET" and "/o/" in flask.request.path else None
+
+    app.before_request(forbid)
+    with _served(app) as url:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        client = storage.Client(project="p", credentials=AnonymousCredentials())
+        blobs = StorageBlobs(client, "bodies")
+        blobs.put(NAME, b"1", "text/plain")
+        with pytest.raises(exceptions.Forbidden):
+            client.bucket("bodies").get_blob(NAME)
+        blobs.delete(NAME, _version(blobs, NAME))
+        assert blobs.version(NAME) is None
+        client.close()
 
 
 def test_uri_is_where_the_object_is(blobs: StorageBlobs, client: storage.Client) -> None:
@@ -94,7 +160,7 @@ def test_uri_is_where_the_object_is(blobs: StorageBlobs, client: storage.Client)
 
 
 def test_no_server_is_store_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a server, writing and deleting say StoreUnavailable."""
+    """Without a server, writing, looking and deleting say StoreUnavailable."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         _unavailable(f"http://127.0.0.1:{unused.getsockname()[1]}", monkeypatch)
@@ -102,7 +168,7 @@ def test_no_server_is_store_unavailable(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("status", [429, 500, 503, 504])
 def test_no_answer_is_store_unavailable(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When Cloud Storage cannot answer now, writing and deleting say StoreUnavailable."""
+    """When Cloud Storage cannot answer now, writing, looking and deleting say StoreUnavailable."""
     app = flask.Flask(__name__)
     app.before_request(lambda: ("", status))
     with _served(app) as url:
@@ -118,7 +184,9 @@ def _unavailable(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(StoreUnavailable):
             blobs.put(NAME, data, "text/plain")
     with pytest.raises(StoreUnavailable):
-        blobs.delete(NAME)
+        blobs.version(NAME)
+    with pytest.raises(StoreUnavailable):
+        blobs.delete(NAME, 1)
     client.close()
 
 
@@ -142,6 +210,28 @@ def test_damaged_upload_is_refused(server: str) -> None:
     answer = requests.post(url, body, headers={"Content-Type": "multipart/related; boundary=b"}, timeout=10)
     assert answer.status_code == 400
     assert "doesn't match" in answer.json()["error"]["message"]
+
+
+def test_precondition_of_a_delete(server: str) -> None:
+    """The small Cloud Storage says 412 for another generation, 404 for no object, 400 for no number."""
+    upload = f"{server}/upload/storage/v1/b/bodies/o?uploadType=media&name=n"
+    generation = int(requests.post(upload, b"data", timeout=10).json()["generation"])
+    url = f"{server}/storage/v1/b/bodies/o/n"
+    refused = requests.delete(url, params={"ifGenerationMatch": generation + 1}, timeout=10)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (412, 412)
+    assert requests.delete(url, params={"ifGenerationMatch": "latest"}, timeout=10).status_code == 400
+    assert requests.delete(url, params={"ifGenerationMatch": generation}, timeout=10).status_code == 204
+    assert requests.delete(url, params={"ifGenerationMatch": generation}, timeout=10).status_code == 404
+
+
+def test_list(client: storage.Client) -> None:
+    """The small Cloud Storage lists a bucket's objects by prefix, in the order of their names, page by page."""
+    for bucket, name in (("b", "x/2"), ("b", "x/10"), ("b", "x/1"), ("b", "y/1"), ("other", "x/0")):
+        client.bucket(bucket).blob(name).upload_from_string(b"")
+    pages = client.bucket("b").list_blobs(prefix="x/", page_size=2).pages
+    assert [[blob.name for blob in page] for page in pages] == [["x/1", "x/10"], ["x/2"]]
+    assert [blob.name for blob in client.bucket("b").list_blobs()] == ["x/1", "x/10", "x/2", "y/1"]
+    assert list(client.bucket("none").list_blobs()) == []
 
 
 def test_media_upload(server: str, client: storage.Client) -> None:

@@ -70,8 +70,8 @@ def test_price_of_the_state(client: firestore.Client) -> None:
     assert _price(counting, lambda: store.raise_hint(ADDRESS, 1, NOW)) == (0, 1)
     assert _price(counting, lambda: store.drop_hint(ADDRESS)) == (0, 1)
     assert _price(counting, lambda: store.set_watch(ADDRESS, Watch(NOW))) == (0, 1)
-    assert _price(counting, lambda: store.set_policy(ADDRESS, Policy())) == (0, 1)
-    assert _price(counting, lambda: store.request_run(new_mailbox(), RunRequest("r", "full", NOW))) == (1, 1)
+    request = RunRequest("r", "full", NOW)
+    assert _price(counting, lambda: store.request_run(new_mailbox(), request, policy=Policy())) == (1, 1)
 
 
 def test_price_of_a_lease(client: firestore.Client) -> None:
@@ -210,6 +210,37 @@ def test_request_whose_answer_was_lost(client: firestore.Client) -> None:
     _Faults(client).lose = [LOST]
     assert store.request_run(new_mailbox(), RunRequest("r", "full", NOW))
     assert store.mailbox(ADDRESS) == replace(new_mailbox(), request=RunRequest("r", "full", NOW))
+
+
+def test_policy_whose_answer_was_lost(client: firestore.Client) -> None:
+    """A policy that was stored with its request while the answer was lost counts as stored."""
+    store = FirestoreStore(client)
+    store.create_mailbox(new_mailbox())
+    _Faults(client).lose = [LOST]
+    request, policy = RunRequest("r", "audit", NOW), Policy(drafts=True)
+    assert store.request_run(new_mailbox(), request, policy=policy)
+    assert store.mailbox(ADDRESS) == replace(new_mailbox(), request=request, policy=policy)
+
+
+def test_refused_policy_is_not_taken_for_a_lost_answer(client: firestore.Client) -> None:
+    """A policy refused for what was written in between is not stored, though the request it came with waits already."""
+
+    class Disturbed(FirestoreStore):
+        def _get(self, reference: Any) -> Any:
+            snapshot = super()._get(reference)
+            if hints:
+                self.raise_hint(ADDRESS, hints.pop(), NOW)
+            return snapshot
+
+    hints: list[int] = []
+    store = Disturbed(client)
+    waiting = replace(new_mailbox(), request=RunRequest("r", "audit", NOW))
+    store.create_mailbox(waiting)
+    hints.append(1)
+    assert not store.request_run(waiting, RunRequest("r", "audit", NOW), policy=Policy(drafts=True))
+    assert store.mailbox(ADDRESS) == replace(waiting, hint=1)
+    assert store.request_run(waiting, RunRequest("r", "audit", NOW), policy=Policy(drafts=True))
+    assert store.mailbox(ADDRESS) == replace(waiting, hint=1, policy=Policy(drafts=True))
 
 
 # Errors

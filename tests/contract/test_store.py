@@ -1,4 +1,6 @@
-"""What every store promises, whichever it is: one suite over SQLite and Google's Firestore emulator."""
+"""What every store promises, whichever it is: one suite over SQLite, Google's Firestore emulator and the simulation's
+store in memory.
+"""
 
 import json
 import os
@@ -163,8 +165,7 @@ def test_watch_policy_and_request_are_stored(store: Store) -> None:
     """Watch, policy and request are stored without a lease and change nothing else."""
     store.create_mailbox(new_mailbox())
     store.set_watch(ADDRESS, MAILBOX.watch)
-    store.set_policy(ADDRESS, MAILBOX.policy)
-    assert store.request_run(_read(store), RunRequest("r1", "full", NOW))
+    assert store.request_run(_read(store), RunRequest("r1", "full", NOW), policy=MAILBOX.policy)
     assert store.request_run(_read(store), RunRequest("r2", "audit", LATER))
     assert _read(store) == replace(
         new_mailbox(), watch=MAILBOX.watch, policy=MAILBOX.policy, request=RunRequest("r2", "audit", LATER)
@@ -185,6 +186,22 @@ def test_a_request_decided_on_an_outdated_state_is_not_stored(store: Store) -> N
     store.commit(held, replace(held.mailbox, request_done="r1"), expires_at=LATER)
     assert not store.request_run(before, RunRequest("r3", "audit", LATER))
     assert _read(store).request == RunRequest("r1", "full", NOW)
+
+
+def test_a_policy_is_stored_with_its_request_or_not_at_all(store: Store) -> None:
+    """A policy goes the way of the request it comes with: refused with it, stored with it, under a lease as well, and
+    left as it is by a request without one.
+    """
+    store.create_mailbox(new_mailbox())
+    before, request = _read(store), RunRequest("r1", "audit", NOW)
+    assert store.request_run(before, request, policy=Policy(drafts=True))
+    assert not store.request_run(before, RunRequest("r2", "audit", NOW), policy=MAILBOX.policy)
+    assert _read(store) == replace(new_mailbox(), request=request, policy=Policy(drafts=True))
+    _acquired(store)
+    assert store.request_run(_read(store), request, policy=MAILBOX.policy)
+    assert _read(store) == replace(new_mailbox(), request=request, policy=MAILBOX.policy)
+    assert store.request_run(_read(store), RunRequest("r3", "full", NOW))
+    assert _read(store).policy == MAILBOX.policy
 
 
 def test_of_many_requests_at_once_one_is_stored(place: Place) -> None:
@@ -209,8 +226,7 @@ def test_unknown_mailbox_is_refused(store: Store) -> None:
         lambda: store.raise_hint(ADDRESS, 1, NOW),
         lambda: store.drop_hint(ADDRESS),
         lambda: store.set_watch(ADDRESS, Watch(NOW)),
-        lambda: store.set_policy(ADDRESS, Policy()),
-        lambda: store.request_run(new_mailbox(), RunRequest("r1", "full", NOW)),
+        lambda: store.request_run(new_mailbox(), RunRequest("r1", "full", NOW), policy=Policy()),
     ]
     for call in calls:
         with pytest.raises(UnknownMailbox):
@@ -376,8 +392,7 @@ def test_commit_leaves_what_others_write(store: Store) -> None:
     held = _acquired(store)
     store.raise_hint(ADDRESS, 99, LATER)
     store.set_watch(ADDRESS, MAILBOX.watch)
-    store.set_policy(ADDRESS, MAILBOX.policy)
-    assert store.request_run(_read(store), RunRequest("r1", "full", NOW))
+    assert store.request_run(_read(store), RunRequest("r1", "full", NOW), policy=MAILBOX.policy)
     held = store.commit(held, replace(held.mailbox, cursor=1), expires_at=LATER)
     store.raise_hint(ADDRESS, 100, LATER + LEASE)
     store.commit(held, replace(held.mailbox, cursor=2), expires_at=LATER, release=True)
@@ -548,6 +563,7 @@ def test_lone_surrogates_are_refused(store: Store) -> None:
 # Two processes
 
 
+@pytest.mark.parametrize("place", ["sqlite", "firestore"], indirect=True)
 def test_a_stopped_process_cannot_write_later(place: Place, store: Store) -> None:
     """A process that was stopped until another took its lease and committed finds LeaseLost and writes nothing."""
     store.create_mailbox(new_mailbox())

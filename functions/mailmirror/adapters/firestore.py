@@ -120,21 +120,20 @@ class FirestoreStore:
     def set_watch(self, mailbox: MailboxId, watch: Watch) -> None:
         self._set(mailbox, {"watch": to_document(watch)})
 
-    def set_policy(self, mailbox: MailboxId, policy: Policy) -> None:
-        self._set(mailbox, {"policy": to_document(policy)})
-
-    def request_run(self, mailbox: Mailbox, request: RunRequest) -> bool:
+    def request_run(self, mailbox: Mailbox, request: RunRequest, *, policy: Policy | None = None) -> bool:
         address = mailbox.email_address
         snapshot = self._get(self._at(address))
         if not snapshot.exists:
             raise UnknownMailbox(f"There is no mailbox {address}.")
         if not fence.may_request(mailbox, from_document(Mailbox, _document(snapshot))):
             return False
+        fields = {"request": to_document(request)} | ({} if policy is None else {"policy": to_document(policy)})
         try:
-            self._set(address, {"request": to_document(request)}, unwritten_since=snapshot.update_time)
+            self._set(address, fields, unwritten_since=snapshot.update_time)
         except exceptions.FailedPrecondition:
             # When the first of two attempts was applied and its answer lost, it is the second that is refused.
-            return self._known(address).request == request
+            stored = self._known(address)
+            return stored.request == request and policy in (None, stored.policy)
         return True
 
     # Lease and commit

@@ -143,15 +143,14 @@ class SqliteStore:
     def set_watch(self, mailbox: MailboxId, watch: Watch) -> None:
         self._set(mailbox, {"watch": to_document(watch)})
 
-    def set_policy(self, mailbox: MailboxId, policy: Policy) -> None:
-        self._set(mailbox, {"policy": to_document(policy)})
-
-    def request_run(self, mailbox: Mailbox, request: RunRequest) -> bool:
+    def request_run(self, mailbox: Mailbox, request: RunRequest, *, policy: Policy | None = None) -> bool:
         address = mailbox.email_address
         with self._transaction() as write:
             if not fence.may_request(mailbox, from_document(Mailbox, self._known(address))):
                 return False
             _merge(write, "mailboxes", address, {"request": to_document(request)})
+            if policy is not None:
+                _merge(write, "mailboxes", address, {"policy": to_document(policy)})
         return True
 
     # Lease and commit

@@ -1,11 +1,13 @@
 """Large bodies in Cloud Storage: `ports.Blobs` over google-cloud-storage.
 
-Knows: that writing and deleting an object by its name may be repeated, and what is retried for how long. Does not know:
-what the objects hold. A bucket that does not exist or may not be written stays the client's own error: configuration.
+Knows: that an object's version is its generation, that writing an object and deleting one generation of it may be
+repeated, and what is retried for how long. Does not know: what the objects hold. A bucket that does not exist or may
+not be written stays the client's own error: configuration.
 """
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeVar
 
 from google.api_core import exceptions
 from google.auth.exceptions import TransportError
@@ -25,6 +27,7 @@ _NO_ANSWER = (
     exceptions.ServerError,
     exceptions.TooManyRequests,
 )
+_Answer = TypeVar("_Answer")
 
 
 class StorageBlobs:
@@ -45,14 +48,30 @@ class StorageBlobs:
         )
         return f"gs://{self._bucket.name}/{name}"
 
-    def delete(self, name: str) -> None:
+    def version(self, name: str) -> int | None:
+        # A listing tells it to who may list objects and not read them. It is in the order of names, and nothing that
+        # begins with this name comes before it.
+        listed = _ask(
+            lambda: list(
+                self._bucket.list_blobs(
+                    prefix=name,
+                    max_results=1,
+                    fields="items(name,generation),nextPageToken",
+                    timeout=_ATTEMPT_SECONDS,
+                    retry=_RETRY,
+                )
+            )
+        )
+        return next((blob.generation for blob in listed if blob.name == name), None)
+
+    def delete(self, name: str, version: int) -> None:
         blob = self._bucket.blob(name)
-        with suppress(exceptions.NotFound):
-            _ask(lambda: blob.delete(timeout=_ATTEMPT_SECONDS, retry=_RETRY))
+        with suppress(exceptions.NotFound, exceptions.PreconditionFailed):
+            _ask(lambda: blob.delete(if_generation_match=version, timeout=_ATTEMPT_SECONDS, retry=_RETRY))
 
 
-def _ask(call: Callable[[], object]) -> None:
+def _ask(call: Callable[[], _Answer]) -> _Answer:
     try:
-        call()
+        return call()
     except _NO_ANSWER as error:
         raise StoreUnavailable(f"Cloud Storage did not do what it was asked: {error}") from error

@@ -1,0 +1,283 @@
+"""The store in dictionaries: `ports.Store` for one simulated world, as fast as Python allows.
+
+Knows: the documents by collection, the states and the leases as the values they are, and that what a commit writes is
+worked out in full before anything changes. Does not know: what the documents mean, or when a worker is interrupted:
+each call is one moment. Law 2 is judged where the other stores have it judged, by the real `fence`.
+
+What is given out is what is stored. States and leases are frozen; a stored document is never changed in place, and
+whoever reads one must not either. Nothing here depends on the order in which a set is iterated.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from operator import attrgetter
+from threading import RLock
+from typing import Any
+
+from mailmirror import fence
+from mailmirror.documents import field_name, from_document
+from mailmirror.errors import DocumentExists, LeaseLost, UnknownMailbox
+from mailmirror.model import (
+    Due,
+    Held,
+    HistoryId,
+    Lease,
+    Mailbox,
+    MailboxId,
+    Parked,
+    Policy,
+    RunRequest,
+    Thread,
+    ThreadId,
+    Watch,
+)
+from mailmirror.slice import Document, Path, Write
+
+Documents = dict[str, Document]
+
+# The attribute behind each field of the mailbox document.
+_ATTRIBUTES = {field_name(field.name): field.name for field in fields(Mailbox)}
+_unleased = attrgetter(*(_ATTRIBUTES[field] for field in sorted(fence.UNLEASED)))
+_SCALARS = frozenset({int, float, bool, datetime, type(None)})
+_NOTHING: Documents = {}
+
+
+class MemoryStore:
+    """The mirror, the state and the leases of one world. Threads take turns.
+
+    Attributes:
+        states: the mailboxes.
+        leases: their leases. The version of a lease is the number of the write that stored it, among all writes.
+        collections: the documents by id, for each mailbox and collection below it: `threads`, or `runs/r1/pages`.
+
+    Example:
+        store = MemoryStore()
+        store.create_mailbox(mailbox)
+        store.collections["ann@example.com", "threads"]
+    """
+
+    def __init__(self) -> None:
+        self.states: dict[MailboxId, Mailbox] = {}
+        self.leases: dict[MailboxId, Lease] = {}
+        self.collections: dict[tuple[MailboxId, str], Documents] = {}
+        self._writes = 0
+        self._turn = RLock()
+        # Each thread as last read, with the document it was read from: good for as long as that one is stored.
+        self._read: dict[tuple[MailboxId, ThreadId], tuple[Document, Thread]] = {}
+
+    # State
+
+    def mailbox(self, mailbox: MailboxId) -> Mailbox | None:
+        return self.states.get(mailbox)
+
+    def create_mailbox(self, mailbox: Mailbox) -> bool:
+        created_at, next_due_at = _plain(mailbox.created_at), _plain(mailbox.next_due_at)
+        with self._turn:
+            if mailbox.email_address in self.states:
+                return False
+            self._store(replace(mailbox, created_at=created_at, next_due_at=next_due_at))
+        return True
+
+    def mailboxes(self, *, after: MailboxId = "", limit: int = 100) -> list[Mailbox]:
+        with self._turn:
+            return [self.states[address] for address in _page(self.states, after, limit)]
+
+    def due_mailboxes(self, now: datetime) -> Iterator[Due]:
+        with self._turn:
+            times = [(state.next_due_at, address) for address, state in self.states.items()]
+        return _in_order((at, address) for at, address in times if at <= now)
+
+    def watches_expiring(self, before: datetime) -> Iterator[Due]:
+        with self._turn:
+            times = [(state.watch.expires_at, address) for address, state in self.states.items()]
+        return _in_order((at, address) for at, address in times if at < before)
+
+    def raise_hint(self, mailbox: MailboxId, history_id: HistoryId, due_at: datetime) -> None:
+        with self._turn:
+            state = self._known(mailbox)
+            self._store(replace(state, hint=max(state.hint, history_id), next_due_at=_plain(due_at)))
+
+    def drop_hint(self, mailbox: MailboxId) -> None:
+        with self._turn:
+            self._store(replace(self._known(mailbox), hint=0))
+
+    def set_watch(self, mailbox: MailboxId, watch: Watch) -> None:
+        with self._turn:
+            self._store(replace(self._known(mailbox), watch=watch))
+
+    def request_run(self, mailbox: Mailbox, request: RunRequest, *, policy: Policy | None = None) -> bool:
+        with self._turn:
+            state = self._known(mailbox.email_address)
+            if not fence.may_request(mailbox, state):
+                return False
+            self._store(replace(state, request=request, policy=policy or state.policy))
+        return True
+
+    # Lease and commit
+
+    def lease(self, mailbox: MailboxId) -> Lease | None:
+        return self.leases.get(mailbox)
+
+    def acquire(self, mailbox: Mailbox, *, owner: str, now: datetime, expires_at: datetime) -> Held:
+        address = mailbox.email_address
+        with self._turn:
+            current = self.leases.get(address)
+            wanted = fence.take(current, owner=owner, now=now, expires_at=expires_at)
+            if wanted.revision != mailbox.revision:
+                mailbox = self._known(address)
+            lease = self._store_lease(address, wanted)
+        return Held(lease=lease, mailbox=mailbox, taken_over=current is not None and current.owner != "")
+
+    def commit(
+        self,
+        held: Held,
+        mailbox: Mailbox,
+        writes: Sequence[Write] = (),
+        *,
+        expires_at: datetime,
+        release: bool = False,
+    ) -> Held:
+        address = held.mailbox.email_address
+        commit = fence.prepare(held, mailbox, writes, expires_at=expires_at, release=release)
+        with self._turn:
+            current = self.leases.get(address)
+            if current is None or current.version != held.lease.version:
+                if current is not None and fence.stored(current, commit.held.lease):
+                    return replace(commit.held, lease=current)
+                raise LeaseLost("Another worker took the lease; this commit wrote nothing.")
+            state = self._after(held.mailbox, commit) if commit.fields else None
+            documents = self._outcome(address, writes)
+            # Whatever can be refused has been: from here on all of it is stored.
+            if state is not None:
+                self._store(state)
+            for path, document in documents.items():
+                self._put(address, path, document)
+            lease = self._store_lease(address, commit.held.lease)
+        return replace(commit.held, lease=lease)
+
+    # Mirror
+
+    def threads(self, mailbox: MailboxId, ids: Iterable[ThreadId]) -> dict[ThreadId, Thread]:
+        wanted = sorted(ids) if isinstance(ids, set | frozenset) else ids
+        with self._turn:
+            stored = self.collections.get((mailbox, "threads"), _NOTHING)
+            return {name: self._thread(mailbox, name, stored[name]) for name in wanted if name in stored}
+
+    def scan_threads(self, mailbox: MailboxId, *, after: ThreadId, limit: int) -> list[Thread]:
+        with self._turn:
+            stored = self.collections.get((mailbox, "threads"), _NOTHING)
+            return [self._thread(mailbox, name, stored[name]) for name in _page(stored, after, limit)]
+
+    def documents(self, mailbox: MailboxId, paths: Sequence[Path]) -> dict[Path, Document]:
+        found = {path: self._document(mailbox, path) for path in paths}
+        return {path: document for path, document in found.items() if document is not None}
+
+    def parked(self, mailbox: MailboxId) -> list[Parked]:
+        with self._turn:
+            stored = list(self.collections.get((mailbox, "parked"), _NOTHING).items())
+        in_order = sorted(stored, key=lambda item: (item[1]["nextAttemptAt"], item[0]))
+        return [from_document(Parked, document) for _, document in in_order]
+
+    # Inside
+
+    def _known(self, mailbox: MailboxId) -> Mailbox:
+        state = self.states.get(mailbox)
+        if state is None:
+            raise UnknownMailbox(f"There is no mailbox {mailbox}.")
+        return state
+
+    def _store(self, state: Mailbox) -> None:
+        self._writes += 1
+        self.states[state.email_address] = state
+
+    def _store_lease(self, mailbox: MailboxId, wanted: Lease) -> Lease:
+        self._writes += 1
+        lease = self.leases[mailbox] = replace(wanted, version=self._writes)
+        return lease
+
+    def _after(self, before: Mailbox, commit: fence.Commit) -> Mailbox:
+        """Return the state as it is after a commit to the state before: only the fields it may write are its own."""
+        _check(commit.fields.values())
+        stored, after = self._known(before.email_address), commit.held.mailbox
+        if stored == before and _unleased(before) == _unleased(after):
+            # Nothing but these fields tells them apart, and nobody wrote in between: the usual case, and the cheap one.
+            return after
+        names = [_ATTRIBUTES[field] for field in commit.fields]
+        return replace(stored, **{name: getattr(after, name) for name in names})
+
+    def _outcome(self, mailbox: MailboxId, writes: Sequence[Write]) -> dict[Path, Document | None]:
+        """Return the documents as they are after some writes, None for those that are gone.
+
+        Raises:
+            DocumentExists: the document of a `create` exists.
+        """
+        outcome: dict[Path, Document | None] = {}
+        for write in writes:
+            path = write.path
+            document = None
+            if write.kind != "delete":
+                before = outcome[path] if path in outcome else self._document(mailbox, path)
+                if write.kind == "create" and before is not None:
+                    raise DocumentExists(f"{'/'.join(path)} exists.")
+                data = write.data or {}
+                _check(data.values())
+                document = {**before, **data} if write.kind == "merge" and before is not None else dict(data)
+            outcome[path] = document
+        return outcome
+
+    def _document(self, mailbox: MailboxId, path: Path) -> Document | None:
+        return self.collections.get((mailbox, _collection(path)), _NOTHING).get(path[-1])
+
+    def _put(self, mailbox: MailboxId, path: Path, document: Document | None) -> None:
+        self._writes += 1
+        if not path:
+            self.states.pop(mailbox, None)
+        elif document is None:
+            self.collections.get((mailbox, _collection(path)), {}).pop(path[-1], None)
+        else:
+            self.collections.setdefault((mailbox, _collection(path)), {})[path[-1]] = document
+
+    def _thread(self, mailbox: MailboxId, name: ThreadId, document: Document) -> Thread:
+        read = self._read.get((mailbox, name))
+        if read is None or read[0] is not document:
+            read = self._read[mailbox, name] = document, from_document(Thread, document)
+        return read[1]
+
+
+def _collection(path: Path) -> str:
+    return path[0] if len(path) == 2 else "/".join(path[:-1])
+
+
+def _page(names: Iterable[str], after: str, limit: int) -> list[str]:
+    return sorted(name for name in names if name > after)[:limit]
+
+
+def _in_order(times: Iterable[tuple[datetime, MailboxId]]) -> Iterator[Due]:
+    return iter([Due(mailbox, at) for at, mailbox in sorted(times)])
+
+
+def _plain(time: datetime) -> datetime:
+    """Return a time in UTC, as a database gives it back."""
+    return time if time.tzinfo is UTC else time.astimezone(UTC)
+
+
+def _check(values: Iterable[Any]) -> None:
+    """Refuse what no store can hold, as the others do.
+
+    Raises:
+        ValueError: text that is no Unicode.
+        TypeError: anything but text, numbers, times, lists and maps by text.
+    """
+    for value in values:
+        kind = type(value)
+        if kind is str:
+            if not value.isascii():
+                value.encode()
+        elif kind is dict:
+            _check(value)
+            _check(value.values())
+        elif kind is list:
+            _check(value)
+        elif kind not in _SCALARS:
+            raise TypeError(f"A document cannot hold {value!r}.")
