@@ -19,8 +19,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 _START_SECONDS = 90
 
 # The shell holds the read end of a pipe whose other end only this process has. When this process ends, in whatever way,
-# `read` returns and the whole process group goes.
-_TIED_TO_ITS_STARTER = '("$@"; kill 0) & read _; kill 0'
+# `read` returns and the whole process group goes; what is paused is woken for that, because it would not hear of it.
+_TIED_TO_ITS_STARTER = '("$@"; kill 0) & read _; kill -CONT 0; kill 0'
 
 
 class ProcessFailed(Exception):
@@ -68,6 +68,20 @@ class Process:
         process.wait()
         if process.stdin is not None:
             process.stdin.close()
+
+    def pause(self) -> None:
+        """SIGSTOP to the whole group: it stands still with all it holds, connections included, until `resume`."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGSTOP)
+                # The shell at its head goes on: it has to see when this process ends.
+                os.kill(self._process.pid, signal.SIGCONT)
+
+    def resume(self) -> None:
+        """SIGCONT: it goes on as if no time had passed."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGCONT)
 
     def wait_until_ready(self) -> None:
         """Return when it answers HTTP.

@@ -143,6 +143,14 @@ class Stack:
         """SIGKILL a process, with all its threads at work."""
         self.processes[name].kill()
 
+    def pause(self, name: str) -> None:
+        """SIGSTOP a process, with all its threads at work; who calls it waits."""
+        self.processes[name].pause()
+
+    def resume(self, name: str) -> None:
+        """Let a paused process go on."""
+        self.processes[name].resume()
+
     def restart(self, name: str) -> None:
         """Start a killed process again, at the same address; returns when it answers."""
         process = self.processes[name]
@@ -196,7 +204,8 @@ class Stack:
         process = Process(
             name,
             command,
-            env=self._environment(),
+            # As on Cloud Run: a lease says which function's worker holds it.
+            env=self._environment() | {"K_REVISION": name},
             log=self.settings.directory / f"{name}.log",
             ready_url=self._urls[name] + ready if ready is not None else None,
         )
