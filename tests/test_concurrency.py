@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from mailmirror import mailboxes
+from mailmirror import mailboxes, planner
 from mailmirror.adapters.firestore import FirestoreStore
 from mailmirror.engine import Errand
 from mailmirror.errors import AccessRevoked, MailmirrorError, Throttled
@@ -14,6 +14,7 @@ from mailmirror.model import Held, HistoryId, Lease, MailboxId, Mode, Policy, Ru
 from mailmirror.slice import Document, Path
 
 from tests.contract.worker import firestore_client
+from tests.killing import Killed, KillingStore
 from tests.meanwhile import Meanwhile
 from tests.world import ADA, World, mail, push
 
@@ -276,7 +277,7 @@ def test_a_refused_notification_is_not_left_behind_by_a_worker_that_ends(failure
     late = world.ada.deliver(mail("Late in history"))
     other, raise_hint, ended = world.worker("worker-2"), world.sqlite.raise_hint, list[str]()
 
-    def end(mailbox: MailboxId, history_id: HistoryId, due_at: datetime) -> None:
+    def end(mailbox: MailboxId, history_id: HistoryId, due_at: datetime | None = None) -> None:
         if not ended:
             world.clock.advance(61)
             ended.append(other.trigger_sync(ADA, "incremental", 50).status)
@@ -287,4 +288,37 @@ def test_a_refused_notification_is_not_left_behind_by_a_worker_that_ends(failure
     world.sqlite.raise_hint = end  # type: ignore[method-assign]
     assert world.notify(world.ada.truth()["historyId"]) == 204
     assert ended == ["done"]
+    assert world.differences() == []
+
+
+def test_a_refused_notification_does_not_put_off_who_follows_a_worker_that_died() -> None:
+    """A notification that is refused while another worker, which has access again, dies on its way leaves the mailbox
+    due when that worker's lease expires.
+    """
+    world = World()
+    world.connect()
+
+    def refuse(method: str, subject: str) -> None:
+        raise AccessRevoked("Not now.")
+
+    world.accounts.before = refuse
+    world.ada.deliver(mail("Refused"))
+    assert world.notify() == 204
+    world.accounts.before = None
+    # One group of messages more than the worker lives to commit.
+    for number in range(planner.GROUP_FETCHES):
+        world.ada.deliver(mail(f"Number {number}"))
+    world.store = KillingStore(world.sqlite, lambda name, *, after: after and name == "commit")
+    doomed = world.worker("doomed")
+
+    def die() -> None:
+        with pytest.raises(Killed):
+            doomed.trigger_sync(ADA, "incremental", 50)
+
+    world.store = Meanwhile(world.sqlite, "mailbox", die)
+    assert world.notify(app=world.worker("worker-2")) == 204
+    assert len(world.documents("messages")) == planner.GROUP_FETCHES
+    world.clock.advance(121)
+    assert world.app.sweep_mailboxes() == 1
+    world.work()
     assert world.differences() == []

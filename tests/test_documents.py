@@ -138,6 +138,13 @@ def test_absent_fields_take_their_defaults() -> None:
     assert from_document(Mailbox, document) == Mailbox("a@b", NOW, Watch(NOW), NOW, policy=Policy())
 
 
+def test_null_fields_take_their_defaults() -> None:
+    """A field that an older version stored as null has its default, whatever its type is now."""
+    document = {"emailAddress": "a@b", "createdAt": NOW, "watch": {"expiresAt": NOW}, "nextDueAt": NOW}
+    nulls = dict.fromkeys(to_document(Mailbox("a@b", NOW, Watch(NOW), NOW)).keys() - document.keys())
+    assert from_document(Mailbox, document | nulls) == Mailbox("a@b", NOW, Watch(NOW), NOW)
+
+
 def test_absent_field_without_default() -> None:
     """A document that Mailmirror did not write is a KeyError that names the field."""
     with pytest.raises(KeyError, match="name"):

@@ -5,7 +5,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from mailmirror.engine import LAG_WAITS
+from mailmirror.engine import FORGOTTEN_AFTER, LAG_WAITS
 from mailmirror.errors import AccessRevoked, GmailRejected, GmailUnavailable, LeaseLost
 from mailmirror.model import Mailbox
 
@@ -62,7 +62,7 @@ def test_lagging_history_is_waited_for_and_then_left_to_pubsub(world: World) -> 
     world.clock.advance(60)
     assert world.notify(head) == 204
     assert world.differences() == []
-    assert world.state().unreached is None
+    assert world.state().unreached == ()
 
 
 def test_a_hint_that_stays_unreachable_is_dropped(world: World) -> None:
@@ -74,8 +74,49 @@ def test_a_hint_that_stays_unreachable_is_dropped(world: World) -> None:
     assert world.differences() == []
     world.clock.advance(11 * 60)
     assert world.notify(far) == 204
-    assert world.state().unreached is None
+    assert world.state().unreached == ()
     assert world.state().cursor < far
+
+
+def unreached(world: World) -> list[int]:
+    """The hints that history has not shown yet."""
+    return [hint.history_id for hint in world.state().unreached]
+
+
+def test_lies_in_turn_are_each_dropped(world: World) -> None:
+    """Two history ids that never come, pushed one after the other, do not keep each other alive."""
+    lies = (2**62, 2**62 + 1)
+    assert [world.notify(lie) for lie in lies] == [503, 503]
+    world.clock.advance(11 * 60)
+    assert [world.notify(lie) for lie in lies] == [204, 204]
+    assert unreached(world) == []
+
+
+def test_a_lie_beside_true_notifications_that_lag_is_dropped(world: World) -> None:
+    """A true notification that has to wait for history does not make a lie younger, and is forgotten once it came."""
+    far = 2**62
+    assert world.notify(far) == 503
+    world.clock.advance(11 * 60)
+    world.ada.history_lag = timedelta(minutes=1)
+    world.ada.deliver(mail("Late in history"))
+    head = world.ada.truth()["historyId"]
+    assert world.notify(head) == 503
+    assert unreached(world) == [far, head]
+    world.clock.advance(60)
+    assert world.notify(head) == 204
+    assert unreached(world) == [far]
+    assert world.notify(far) == 204
+    assert unreached(world) == []
+
+
+def test_a_lie_that_nobody_tells_any_more_is_forgotten(world: World) -> None:
+    """A lie that stopped coming is not remembered for ever, and begins anew should it come again."""
+    lies = [2**62 + number for number in range(3)]
+    for lie in lies:
+        assert world.notify(lie) == 503
+        world.clock.advance(FORGOTTEN_AFTER.total_seconds() * 2 / 3)
+    assert unreached(world) == lies[1:]
+    assert world.notify(lies[0]) == 503
 
 
 def test_a_hint_for_a_held_lease_reaches_the_holder(world: World) -> None:
@@ -537,6 +578,35 @@ def test_a_message_that_kills_a_run_is_parked_although_mail_keeps_coming(notifie
     assert world.documents("parked").keys() == {poison}
     assert world.documents("messages").keys() == world.ada.truth()["messages"].keys() - {poison}
     assert (world.state().phase, world.state().takeovers) == ("live", 0)
+
+
+def test_a_moved_message_that_was_in_hand_once_is_not_parked() -> None:
+    """A message that Gmail moved is fetched twice in a row, because its first commit is refused, and counts once: with
+    one death before, it is not taken for the killer.
+    """
+    world = World()
+    first, second = world.ada.deliver(mail("One")), world.ada.deliver(mail("Two"))
+    third = world.ada.deliver(mail("Two"), thread_id=second)
+    world.connect()
+    world.ada.delete([third])
+    world.ada.merge_threads(first, second)
+    # Three times unnoticed, once in hand.
+    deaths = [*["users.history.list"] * 3, "users.messages.get"]
+
+    def die(method: str, subject: str) -> None:
+        if deaths and method == deaths[0]:
+            deaths.pop(0)
+            raise Killed
+
+    world.accounts.before = die
+    while deaths:
+        with pytest.raises(Killed):
+            world.notify()
+        world.clock.advance(121)
+    assert world.state().suspect == {second: 1}
+    assert world.notify() == 204
+    assert world.documents("parked") == {}
+    assert world.differences() == []
 
 
 # Access

@@ -196,7 +196,7 @@ CHANGED: dict[str, object] = {
     "parked_due_at": LATER,
     "takeovers": 1,
     "suspect": {"m": 1},
-    "unreached": Unreached(103, NOW),
+    "unreached": (Unreached(103, NOW),),
     "problem": REVOKED,
 }
 

@@ -74,6 +74,12 @@ def test_deadly() -> None:
     assert not park(None, "m", "t", "It failed.", NOW, "live").deadly
 
 
+def test_deadly_until_its_retry() -> None:
+    """A message that kills its workers and that history names before its retry stays marked, though it only failed."""
+    before = park(None, "m", "t", "It killed.", NOW, "live", deadly=True)
+    assert park(before, "m", "t", "It failed.", before.next_attempt_at - timedelta(seconds=1), "live").deadly
+
+
 def test_documents() -> None:
     """A parked message has one document, which tells all of it, and which goes when it is settled."""
     item = failed(3)[-1]

@@ -7,7 +7,7 @@ from mailmirror.errors import GmailUnavailable
 from mailmirror.model import Policy
 
 from tests.killing import Killed, KillingStore
-from tests.world import ADA, World, mail
+from tests.world import ADA, World, mail, push
 
 
 def filled(messages: int = 30, *, policy: Policy | None = None, seed: int = 1) -> World:
@@ -630,3 +630,89 @@ def test_a_message_that_moves_between_the_threads_of_a_slice_keeps_its_body() ->
     world.sweep()
     assert sorted(fetched) == sorted([old, new])
     assert world.differences() == []
+
+
+def deaths(world: World, poison: str) -> int:
+    """Let a message kill whoever asks for it until the run under way ends; return how many died."""
+
+    def die(method: str, subject: str) -> None:
+        truth = world.ada.truth()["messages"]
+        if subject == poison or (method == "users.threads.get" and subject == truth[poison]["threadId"]):
+            raise Killed
+
+    world.accounts.before = die
+    killed = 0
+    while world.state().active_run is not None and killed < 20:
+        try:
+            world.app.push(world.app.run_work, push({"mailbox": ADA, "task": "sync"}))
+        except Killed:
+            killed += 1
+            world.clock.advance(121)
+    return killed
+
+
+def test_only_the_message_of_a_thread_that_kills_is_parked() -> None:
+    """A full sync finds the one message among those of its thread that kills its workers, and so does the next."""
+    world = World()
+    first = world.ada.deliver(mail("Thread"))
+    poison = [world.ada.deliver(mail("Thread"), thread_id=first) for _ in range(5)][2]
+    world.connect()
+    # Three times unnoticed, twice in hand; in the second run a retry that becomes due takes the place of one in hand.
+    for killed in (5, 6):
+        world.app.trigger_sync(ADA, "full", 0)
+        assert deaths(world, poison) == killed
+        assert world.documents("parked").keys() == {poison}
+        assert (world.state().phase, world.state().suspect) == ("live", {})
+
+
+def test_an_extra_that_came_back_and_kills_is_parked() -> None:
+    """A run gets over an extra that kills whoever looks whether it is to stay."""
+    world = filled(5, policy=Policy(include_spam_trash=False))
+    poison = some(world, 3)[2]
+    world.ada.trash(poison)
+    world.ada.expire_history()
+    world.notify()
+    hasty = world.worker("worker-2", step=timedelta(0))
+    while (run := world.state().active_run) is not None and run.stage != "deleting":
+        hasty.push(hasty.run_work, push({"mailbox": ADA, "task": "sync"}))
+    assert run is not None
+    world.ada.untrash(poison)
+    # Three times unnoticed, twice in hand.
+    assert deaths(world, poison) == 5
+    assert world.documents("parked").keys() == {poison}
+    assert world.state().phase == "live"
+
+
+def test_retries_do_not_hide_the_message_that_kills() -> None:
+    """What is counted against a parked message while a run has it in hand stays when others are due before it."""
+    world = connected(3)
+    unreadable = [world.ada.deliver(mail("Poison"))]
+    poison, killed = unreadable[0], 0
+
+    def fail(method: str, subject: str) -> None:
+        if subject in unreadable:
+            raise GmailUnavailable("500")
+
+    def die(method: str, subject: str) -> None:
+        if subject == poison:
+            raise Killed
+        fail(method, subject)
+
+    world.accounts.before = fail
+    world.notify()
+    for _ in range(3):
+        world.sweep()
+    # From now on its retry is an hour away.
+    world.accounts.before = die
+    world.app.trigger_sync(ADA, "full", 0)
+    while world.state().active_run is not None and killed < 20:
+        try:
+            world.app.push(world.app.run_work, push({"mailbox": ADA, "task": "sync"}))
+        except Killed:
+            killed += 1
+            world.clock.advance(121)
+            unreadable.append(world.ada.deliver(mail("Unreadable")))
+            world.notify()
+    # Three times unnoticed, twice in hand.
+    assert killed == 5
+    assert world.documents("parked")[poison]["deadly"]

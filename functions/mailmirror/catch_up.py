@@ -142,8 +142,8 @@ class CatchUp:
         hold = self.hold
         if hold.careful:
             for change in group.changes:
-                # A message that is gone is not read any more, and cannot do harm.
-                if decided[change.message_id] in ("fetch", "relabel") and hold.suspect(change.message_id):
+                # What is fetched is looked after there; a message that is gone is not read any more.
+                if decided[change.message_id] == "relabel" and hold.suspect(change.message_id):
                     result = Fetched("live")
                     result.park(hold, change.message_id, change.thread_id, DEADLY, deadly=True)
                     return result
@@ -162,8 +162,9 @@ class CatchUp:
         if self.noticed_at is not None:
             lag = max(0.0, (self.hold.clock.now() - self.noticed_at).total_seconds())
             mailbox = replace(mailbox, last_notification_at=self.noticed_at, lag=lag)
-        if mailbox.unreached is not None and mailbox.cursor >= mailbox.unreached.history_id:
-            mailbox = replace(mailbox, unreached=None)
+        if any(hint.history_id <= mailbox.cursor for hint in mailbox.unreached):
+            ahead = tuple(hint for hint in mailbox.unreached if hint.history_id > mailbox.cursor)
+            mailbox = replace(mailbox, unreached=ahead)
         release = self.release and mailbox.cursor >= self.target
         if release:
             mailbox = replace(mailbox, problem=None, throttled_until=None)

@@ -79,9 +79,9 @@ def from_document(cls: type[Value], document: Document) -> Value:
 
     Args:
         cls: the dataclass.
-        document: a mapping with the contract's field names; absent fields take their defaults.
+        document: a mapping with the contract's field names; fields that are absent or null take their defaults.
 
     Raises:
         KeyError: a field without a default is absent; the document was not written by Mailmirror.
     """
-    return _converter.structure(document, cls)
+    return _converter.structure({name: field for name, field in document.items() if field is not None}, cls)

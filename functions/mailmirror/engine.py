@@ -27,6 +27,8 @@ from mailmirror.ports import Blobs, Clock, GmailAccounts, Store
 # was wrong.
 LAG_WAITS = (1.0, 2.0, 4.0)
 UNREACHABLE_AFTER = timedelta(minutes=10)
+# What is known of an unreachable hint is forgotten when all its deliveries are over.
+FORGOTTEN_AFTER = timedelta(hours=3)
 # How long a mailbox rests when Gmail refuses for quota without naming a time.
 THROTTLED_REST = timedelta(minutes=1)
 
@@ -145,7 +147,7 @@ class SyncEngine:
         refusal = _refusal(mailbox, errand, self.clock.now())
         if refusal in ("throttled", "reauth") and errand.hint:
             # Somebody may be at work all the same, and is told by the hint; or may just have ended, and is not.
-            self.store.raise_hint(errand.mailbox, errand.hint, mailbox.next_due_at)
+            self.store.raise_hint(errand.mailbox, errand.hint)
             mailbox = self.store.mailbox(errand.mailbox)
             if mailbox is None:
                 return Turn("unknown")
@@ -250,11 +252,12 @@ class SyncEngine:
 
     def _dropped(self, hold: Hold, target: HistoryId) -> bool:
         """Remember since when a hint is above all history; after ten minutes drop it. Return whether it was dropped."""
-        unreached = hold.mailbox.unreached
-        if unreached is None or unreached.history_id != target:
-            hold.commit(replace(hold.mailbox, unreached=Unreached(target, self.clock.now())))
+        now = self.clock.now()
+        unreached = {hint.history_id: hint for hint in hold.mailbox.unreached if now - hint.since < FORGOTTEN_AFTER}
+        if target not in unreached:
+            hold.commit(replace(hold.mailbox, unreached=(*unreached.values(), Unreached(target, now))))
             return False
-        if self.clock.now() - unreached.since < UNREACHABLE_AFTER:
+        if now - unreached[target].since < UNREACHABLE_AFTER:
             return False
         log("hint_dropped", hold.mailbox.email_address, level=logging.WARNING, hint=target)
         if hold.mailbox.hint >= target:
@@ -262,7 +265,8 @@ class SyncEngine:
             self.store.drop_hint(hold.mailbox.email_address)
             # Such a hint hides the true ones below it, which history may show only after the usual lag.
             self.clock.sleep(LAG_WAITS[-1])
-        hold.commit(replace(hold.mailbox, unreached=None))
+        del unreached[target]
+        hold.commit(replace(hold.mailbox, unreached=tuple(unreached.values())))
         hold.refresh()
         return True
 

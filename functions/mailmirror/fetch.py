@@ -13,6 +13,7 @@ from mailmirror.lease import Hold
 from mailmirror.log import log
 from mailmirror.mirror import OUTDATED, Edit, Sheet
 from mailmirror.model import Gone, HistoryId, LabelId, Message, MessageId, Origin, Parked, Thread, ThreadId
+from mailmirror.parked import DEADLY
 from mailmirror.slice import MIRROR_WRITES
 
 LATE = "Gmail named this message but does not find it yet."
@@ -74,7 +75,7 @@ class Fetched:
 
 
 def fetch_messages(hold: Hold, wanted: Mapping[MessageId, ThreadId], *, origin: Origin, late: bool = False) -> Fetched:
-    """Fetch messages in full.
+    """Fetch messages in full; one by one while workers keep dying, so that it shows which of them is deadly.
 
     Args:
         hold: the lease.
@@ -83,6 +84,18 @@ def fetch_messages(hold: Hold, wanted: Mapping[MessageId, ThreadId], *, origin: 
         late: history has just announced these messages, so one that is not found may still come: it is tried once more
             and then parked instead of counted as gone. A deletion that history tells takes it out of the parked ones.
     """
+    if not hold.careful:
+        return _fetch(hold, wanted, origin=origin, late=late)
+    result = Fetched(origin)
+    for message_id, thread_id in wanted.items():
+        if hold.suspect(message_id):
+            result.park(hold, message_id, thread_id, DEADLY, deadly=True)
+        else:
+            result.add(_fetch(hold, {message_id: thread_id}, origin=origin, late=late))
+    return result
+
+
+def _fetch(hold: Hold, wanted: Mapping[MessageId, ThreadId], *, origin: Origin, late: bool) -> Fetched:
     result = Fetched(origin)
     if not wanted:
         return result

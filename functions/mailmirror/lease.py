@@ -179,7 +179,6 @@ class Hold:
                 mailbox.counts.parked if waiting is None else len(waiting),
             )
         settled = {change.message_id for change in part.changes} | {item.id for item in park} | {self._in_hand}
-        self._in_hand = ""
         if not settled.isdisjoint(mailbox.suspect):
             changed["suspect"] = {i: n for i, n in mailbox.suspect.items() if i not in settled}
         if release and (self.ran or mailbox.active_run is None):
@@ -193,6 +192,7 @@ class Hold:
         except DocumentExists:
             self.wary = True
             raise
+        self._in_hand = ""
         if waiting is not None:
             self._parked = waiting
         self.messages_processed += len({change.message_id for change in part.changes})
@@ -207,10 +207,14 @@ class Hold:
         Only while workers keep dying. The count survives this worker's death, whatever its successors take in hand
         before they come to this message; the next commit, which settles it or passes it over, clears it.
         """
+        if message_id == self._in_hand:
+            return False
         attempts = self.mailbox.suspect.get(message_id, 0)
         if attempts >= SUSPECT_ATTEMPTS:
             return True
-        self._write(replace(self.mailbox, suspect={**self.mailbox.suspect, message_id: attempts + 1}))
+        # The one in hand before did no harm.
+        others = {i: n for i, n in self.mailbox.suspect.items() if i != self._in_hand}
+        self._write(replace(self.mailbox, suspect={**others, message_id: attempts + 1}))
         self._in_hand = message_id
         return False
 

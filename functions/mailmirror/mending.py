@@ -12,7 +12,7 @@ from mailmirror.fetch import Fetched, deleted_since, fetch_messages
 from mailmirror.lease import Hold
 from mailmirror.mirror import Confirm, Refresh
 from mailmirror.model import Failed, FetchedThread, Gone, Message, MessageId, Origin, Run, Thread, ThreadId
-from mailmirror.parked import DEADLY, GONE_AFTER
+from mailmirror.parked import GONE_AFTER
 from mailmirror.planner import Item
 
 
@@ -60,11 +60,7 @@ def fetch_items(
         wanted = item.get if again else tuple(m for m in item.get if m not in entries)
         every = dict.fromkeys((*wanted, *item.look, *(entries if item.stale else ())), item.thread_id)
         if hold.careful:
-            if every and hold.suspect(next(iter(every))):
-                for message_id in every:
-                    result.park(hold, message_id, item.thread_id, DEADLY, deadly=True)
-            else:
-                singles |= every
+            singles |= every
         elif item.way == "messages":
             singles |= dict.fromkeys((*wanted, *item.look), item.thread_id)
         else:

@@ -209,7 +209,7 @@ class Mailbox:
     parked_due_at: datetime | None = None
     takeovers: int = 0
     suspect: Mapping[MessageId, int] = field(default_factory=dict)
-    unreached: Unreached | None = None
+    unreached: tuple[Unreached, ...] = ()
     quota: Quota | None = None
     problem: Problem | None = None
 

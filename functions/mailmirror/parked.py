@@ -45,7 +45,7 @@ def park(
         return Parked(message_id, thread_id, reason, 1, now, now + FIRST_RETRY, origin, deadly)
     if now < before.next_attempt_at:
         # History named it again before its time: that a message is busy must not make it wait longer.
-        return replace(before, thread_id=thread_id, reason=reason, deadly=deadly)
+        return replace(before, thread_id=thread_id, reason=reason, deadly=deadly or before.deadly)
     attempts = before.attempts + 1
     wait = min(FIRST_RETRY * 4 ** min(attempts - 1, 10), LAST_RETRY)
     return Parked(message_id, thread_id, reason, attempts, before.first_at, now + wait, before.origin, deadly)

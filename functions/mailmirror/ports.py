@@ -161,8 +161,10 @@ class Store(Protocol):
         """Yield the mailboxes whose watch expires before a time, and when: the first to lapse first."""
         ...
 
-    def raise_hint(self, mailbox: MailboxId, history_id: HistoryId, due_at: datetime) -> None:
-        """Raise the hint to at least `history_id` and set `nextDueAt`, without a lease. Never lowers the hint."""
+    def raise_hint(self, mailbox: MailboxId, history_id: HistoryId, due_at: datetime | None = None) -> None:
+        """Raise the hint to at least `history_id` and set `nextDueAt`, unless it is None, without a lease. Never lowers
+        the hint.
+        """
         ...
 
     def drop_hint(self, mailbox: MailboxId) -> None:

@@ -18,9 +18,11 @@ from mailmirror.parked import DEADLY, GONE_AFTER, RETRIES
 
 def parked(hold: Hold) -> None:
     """Try a step's share of the parked messages that are due, and commit what became of them."""
-    for killer in [item for item in hold.parked.values() if item.id in hold.mailbox.suspect]:
-        _commit(hold, [killer], _failed(hold, killer))
     now = hold.clock.now()
+    for item in list(hold.parked.values()):
+        if item.next_attempt_at <= now and item.id in hold.mailbox.suspect:
+            # It was in hand when a worker died.
+            _commit(hold, [item], _failed(hold, item))
     due = sorted((p for p in hold.parked.values() if p.next_attempt_at <= now), key=lambda p: p.next_attempt_at)
     origins: tuple[Origin, ...] = ("live", "backfill", "repair")
     for origin in origins:
@@ -33,9 +35,6 @@ def parked(hold: Hold) -> None:
 
 
 def _retry(hold: Hold, items: Sequence[Parked]) -> None:
-    if hold.careful and not items[0].deadly and hold.suspect(items[0].id):
-        _commit(hold, items, _failed(hold, items[0]))
-        return
     origin = items[0].origin
     fetched = fetch_messages(hold, {item.id: item.thread_id for item in items}, origin=origin)
     for item in items:

@@ -87,7 +87,7 @@ MAILBOX = Mailbox(
     parked_due_at=NOW,
     takeovers=1,
     suspect={"m1": 1},
-    unreached=Unreached(MAX_HISTORY_ID, NOW),
+    unreached=(Unreached(MAX_HISTORY_ID, NOW),),
     quota=Quota(12.25, NOW),
     problem=Problem("Throttled", "Too much.", "Wait.", NOW),
 )

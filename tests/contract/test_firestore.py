@@ -68,6 +68,7 @@ def test_price_of_the_state(client: firestore.Client) -> None:
     assert _price(counting, lambda: store.mailbox(ADDRESS)) == (1, 0)
     assert _price(counting, lambda: store.lease(ADDRESS)) == (1, 0)
     assert _price(counting, lambda: store.raise_hint(ADDRESS, 1, NOW)) == (0, 1)
+    assert _price(counting, lambda: store.raise_hint(ADDRESS, 2)) == (0, 1)
     assert _price(counting, lambda: store.drop_hint(ADDRESS)) == (0, 1)
     assert _price(counting, lambda: store.set_watch(ADDRESS, Watch(NOW))) == (0, 1)
     request = RunRequest("r", "full", NOW)

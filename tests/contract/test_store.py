@@ -143,6 +143,13 @@ def test_hint_is_never_lowered(store: Store) -> None:
     assert _read(store) == replace(new_mailbox(), hint=MAX_HISTORY_ID, next_due_at=LATER)
 
 
+def test_hint_without_a_due_time(store: Store) -> None:
+    """A hint raised without a due time leaves the one that is stored."""
+    store.create_mailbox(replace(new_mailbox(), next_due_at=LATER))
+    store.raise_hint(ADDRESS, 7)
+    assert _read(store) == replace(new_mailbox(), hint=7, next_due_at=LATER)
+
+
 def test_concurrent_hints_keep_the_highest(place: Place) -> None:
     """Of hints raised at the same time the highest stays."""
     stores = [place.open() for _ in range(4)]

@@ -93,10 +93,11 @@ class MemoryStore:
             times = [(state.watch.expires_at, address) for address, state in self.states.items()]
         return _in_order((at, address) for at, address in times if at < before)
 
-    def raise_hint(self, mailbox: MailboxId, history_id: HistoryId, due_at: datetime) -> None:
+    def raise_hint(self, mailbox: MailboxId, history_id: HistoryId, due_at: datetime | None = None) -> None:
         with self._turn:
             state = self._known(mailbox)
-            self._store(replace(state, hint=max(state.hint, history_id), next_due_at=_plain(due_at)))
+            due_at = state.next_due_at if due_at is None else _plain(due_at)
+            self._store(replace(state, hint=max(state.hint, history_id), next_due_at=due_at))
 
     def drop_hint(self, mailbox: MailboxId) -> None:
         with self._turn:

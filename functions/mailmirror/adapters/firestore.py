@@ -111,8 +111,9 @@ class FirestoreStore:
     def watches_expiring(self, before: datetime) -> Iterator[Due]:
         return self._mailboxes_by("watch.expiresAt", "<", before)
 
-    def raise_hint(self, mailbox: MailboxId, history_id: HistoryId, due_at: datetime) -> None:
-        self._set(mailbox, {"hint": firestore.Maximum(history_id), "nextDueAt": due_at})
+    def raise_hint(self, mailbox: MailboxId, history_id: HistoryId, due_at: datetime | None = None) -> None:
+        due = {} if due_at is None else {"nextDueAt": due_at}
+        self._set(mailbox, {"hint": firestore.Maximum(history_id), **due})
 
     def drop_hint(self, mailbox: MailboxId) -> None:
         self._set(mailbox, {"hint": 0})

@@ -132,10 +132,11 @@ class SqliteStore:
     def watches_expiring(self, before: datetime) -> Iterator[Due]:
         return self._mailboxes_by(_WATCHES_EXPIRING, before)
 
-    def raise_hint(self, mailbox: MailboxId, history_id: HistoryId, due_at: datetime) -> None:
+    def raise_hint(self, mailbox: MailboxId, history_id: HistoryId, due_at: datetime | None = None) -> None:
         with self._transaction() as write:
             hint = self._known(mailbox)["hint"]
-            _merge(write, "mailboxes", mailbox, {"hint": max(hint, history_id), "nextDueAt": due_at})
+            due = {} if due_at is None else {"nextDueAt": due_at}
+            _merge(write, "mailboxes", mailbox, {"hint": max(hint, history_id), **due})
 
     def drop_hint(self, mailbox: MailboxId) -> None:
         self._set(mailbox, {"hint": 0})
