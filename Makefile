@@ -36,7 +36,7 @@ endef
 export PYTHONPATH := $(CURDIR)/functions:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev consent check format test plan deploy docs requirements clean
+.PHONY: help demo dev consent check format test sim soak plan deploy docs requirements clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,15 @@ format: $(READY)  ## put the code into shape
 
 test: $(READY)  ## every test this machine can run: ARGS='-k history' for some; MAILMIRROR_REQUIRE=all lets none be skipped
 	$(VENV)/bin/python -m pytest$(if $(ARGS), $(ARGS))
+
+sim: $(READY)  ## random schedules of crashes, faults and reorderings: SEEDS=2000 FIRST=0, or SEED=number alone, TRACE=1 for its story, or PLANTED=1 for the bugs it must find
+	@$(VENV)/bin/python -m tests.simulation$(if $(SEEDS), --seeds $(call quoted,$(SEEDS)))$(if \
+	    $(FIRST), --first $(call quoted,$(FIRST)))$(if $(SEED), --seed $(call quoted,$(SEED)))$(if \
+	    $(TRACE), --trace)$(if $(PLANTED), --planted)
+
+soak: $(READY)  ## functions killed and paused again and again on Google's emulators, mailbox and mirror compared: ROUNDS=100 SEED=number
+	@$(VENV)/bin/python -m tests.e2e.soak --rounds $(call quoted,$(or $(ROUNDS),100))$(if \
+	    $(SEED), --seed $(call quoted,$(SEED)))
 
 plan:  ## what a deployment would change, saved in terraform/tfplan: PROJECT=id REGION=name STATE=bucket (for remote state)
 	@$(TERRAFORM_READY)

@@ -1,0 +1,909 @@
+"""The checker: an independent judge of what the workers of a simulation do to one mailbox's mirror.
+
+Knows: all that ever happened in the fake Gmail, what the delta log says, and from both of them what the documents must
+be. Does not know: how mail is synced; nothing of `mailmirror` runs here. It keeps the promise that nothing false stays
+unseen: every commit is judged in the moment it takes effect, by what it touches alone, and the whole mirror at the end.
+
+The judge's own books are the shadow (the mirror as the deltas tell it), all history records, the lease as it saw it
+change hands, and where the cursor was.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+from local.gmail import mime
+from local.gmail import truth as yardstick
+
+if TYPE_CHECKING:
+    from mailmirror.model import Mailbox, Policy, Run
+    from mailmirror.slice import Write
+
+    from local.gmail.history import Record
+    from local.gmail.mailbox import Mailbox as GmailMailbox
+    from local.gmail.message import StoredMessage
+
+Document = Mapping[str, Any]
+Documents = Mapping[str, Document]
+
+# Sender, subject and snippet as a thread document repeats them, in characters; senders that it names.
+SUMMARY = 500
+PARTICIPANTS = 100
+# In these stages a run still has to bring what its listing names.
+BRINGING = ("listing", "planning", "fetching")
+ORIGINS = ("live", "backfill", "repair")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
+_NOTHING: Documents = {}
+_NOBODY: Collection[str] = frozenset()
+
+
+class Violation(Exception):
+    """The mirror, or what a worker did, is wrong; the text says how."""
+
+
+class Store(Protocol):
+    """What the checker reads: the state of mailboxes, and their documents by collection and id."""
+
+    @property
+    def states(self) -> Mapping[str, Mailbox]:
+        """The mailboxes."""
+        ...
+
+    @property
+    def collections(self) -> Mapping[tuple[str, str], Documents]:
+        """The documents below each mailbox."""
+        ...
+
+
+class Mirrored:
+    """A message as the deltas tell it, and the history id of its document when it was last seen."""
+
+    __slots__ = ("history_id", "labels", "thread")
+
+    def __init__(self, thread: str, labels: list[str]) -> None:
+        self.thread = thread
+        self.labels = labels
+        self.history_id = 0
+
+
+class Shadow:
+    """The mirror as the delta log alone tells it: what an application that follows the deltas has."""
+
+    def __init__(self) -> None:
+        self.messages: dict[str, Mirrored] = {}
+        self.threads: dict[str, set[str]] = {}
+
+    def apply(self, change: Document) -> str:
+        """Apply a change; return what is wrong with it, nothing when it has an effect."""
+        kind, message_id, thread = change["type"], change["messageId"], change["threadId"]
+        held = self.messages.get(message_id)
+        if kind == "messageAdded":
+            if held is not None:
+                return f"adds message {message_id} to thread {thread}, but thread {held.thread} has it already"
+            if change["labelsRemoved"]:
+                return f"adds message {message_id} and takes labels off it in one change"
+            self.messages[message_id] = Mirrored(thread, sorted(change["labelsAdded"]))
+            members = self.threads.get(thread)
+            if members is None:
+                self.threads[thread] = {message_id}
+            else:
+                members.add(message_id)
+            return ""
+        if held is None:
+            return f"says {kind} of message {message_id}, which is not mirrored"
+        if held.thread != thread:
+            return f"says {kind} of message {message_id} in thread {thread}, but it is in thread {held.thread}"
+        if kind == "messageDeleted":
+            del self.messages[message_id]
+            members = self.threads[thread]
+            members.discard(message_id)
+            if not members:
+                del self.threads[thread]
+            return ""
+        return _relabel(held, change) if kind == "labelsChanged" else f"has a change of the unknown type {kind!r}"
+
+
+def _relabel(held: Mirrored, change: Document) -> str:
+    labels, added, removed = set(held.labels), change["labelsAdded"], change["labelsRemoved"]
+    if not added and not removed:
+        return f"says labelsChanged of message {change['messageId']} and names no label"
+    if not labels.isdisjoint(added):
+        return f"adds {_said(labels.intersection(added))} to message {change['messageId']}, which has it"
+    if not labels.issuperset(removed):
+        return f"takes {_said(set(removed) - labels)} off message {change['messageId']}, which does not have it"
+    labels.update(added)
+    labels.difference_update(removed)
+    held.labels = sorted(labels)
+    return ""
+
+
+class Checker:
+    """Judges one mailbox: `Violation` at the call that goes wrong, `differences` in the end.
+
+    Example:
+        checker = Checker("ada@example.com", gmail, store, blobs.objects)
+        checker.acquired(task, clock.now(), expires_at)
+        checker.committed(task, before, after, writes, at=clock.now(), expires_at=later, release=False)
+    """
+
+    def __init__(self, address: str, gmail: GmailMailbox, store: Store, objects: Mapping[str, bytes]) -> None:
+        """Begin with an empty mirror, and with what history the fake has.
+
+        Args:
+            address: the mailbox.
+            gmail: the fake; it is looked into, never called.
+            store: where the mirror is.
+            objects: large bodies by name; `memory://NAME` is the uri of one.
+        """
+        self._address = address
+        self._gmail = gmail
+        self._store = store
+        self._objects = objects
+        self._of_messages = (address, "messages")
+        self._of_threads = (address, "threads")
+        self._of_parked = (address, "parked")
+        self._of_deltas = (address, "deltas")
+        self._excluded: frozenset[str] = frozenset()
+        self._policies: list[Policy] = []
+        self._records: list[Record] = []
+        self._ids: list[int] = []
+        self._of: dict[str, list[Record]] = {}
+        self._originals: dict[str, StoredMessage] = {}
+        self._shadow = Shadow()
+        self._parked: dict[str, Document] = {}
+        self._cursor = 0
+        self._seq = 0
+        self._connected_at = 0
+        self._holder: object | None = None
+        self._acquired_at = self._expires_at = _LONG_AGO
+        self._expired: dict[int, object] = {}
+        for record in gmail._state.log.between(0, gmail._state.log.head):
+            self.recorded(record)
+
+    @property
+    def holder(self) -> object | None:
+        """The task that took the lease last and has not released it, None if there is none."""
+        return self._holder
+
+    # What happens around the mirror
+
+    def recorded(self, record: Record) -> None:
+        """Take in a history record at the moment it is made; it is never forgotten, whatever Gmail does."""
+        if self._ids and record.id <= self._ids[-1]:
+            return
+        self._records.append(record)
+        self._ids.append(record.id)
+        message_id = record.message_id
+        records = self._of.get(message_id)
+        if records is not None:
+            records.append(record)
+            return
+        self._of[message_id] = [record]
+        # Kept because a message that is deleted in Gmail may be on its way into the mirror.
+        original = self._gmail._state.messages.get(message_id)
+        if original is not None:
+            self._originals[message_id] = original
+
+    def policy(self, policy: Policy) -> None:
+        """Take in a policy that the mailbox has from now on: what it excludes may be missing for ever."""
+        self._policies.append(policy)
+        self._excluded |= _excluded(policy)
+
+    def expired(self, task: object) -> None:
+        """Take in that history.list answered a task 404."""
+        self._expired[id(task)] = task
+
+    def acquired(self, task: object, at: datetime, expires_at: datetime) -> None:
+        """Judge that a task took the lease.
+
+        Raises:
+            Violation: somebody else has it.
+        """
+        holder = self._holder
+        if holder is not None and holder is not task and self._expires_at > at:
+            raise self._wrong(
+                f"{_who(task)} took the lease at {at.time()}, but {_who(holder)} holds it until "
+                f"{self._expires_at.time()} and has not released it."
+            )
+        self._holder, self._acquired_at, self._expires_at = task, at, expires_at
+        self._expired.pop(id(task), None)
+
+    # A commit
+
+    def committed(
+        self,
+        task: object,
+        before: Mailbox,
+        after: Mailbox,
+        writes: Sequence[Write],
+        *,
+        at: datetime,
+        expires_at: datetime,
+        release: bool,
+    ) -> None:
+        """Judge a commit that has just taken effect.
+
+        Args:
+            task: who committed.
+            before, after: the mailbox as it was stored just before, and as it is now.
+            writes: the documents written; they are in the store.
+            at: now.
+            expires_at: until when the lease holds.
+            release: whether the lease was given back.
+
+        Raises:
+            Violation: it breaks a promise.
+        """
+        self._fenced(task, before, after)
+        self._expires_at = expires_at
+        if release:
+            self._holder = None
+        unparked: list[str] = []
+        if writes or after.delta_seq != self._seq:
+            unparked = self._written(before, after, writes, at)
+        self._counted(after)
+        if after.cursor != self._cursor:
+            self._moved(task, before, after)
+            self._cursor = after.cursor
+        run = after.run
+        for message_id in unparked:
+            self._settled(message_id, f"message {message_id} was taken out of the parked ones", run)
+        if after.request is not None and after.request.run_id != after.request_done:
+            # The policy changed under the run, which may have trusted its listing for what was not listed. The next
+            # run is due.
+            return
+        if run is not None and run.stage == "finished" and before.run is not None and before.run.stage != "finished":
+            for message_id in self._of:
+                self._settled(message_id, f"run {run.id} is finished", run)
+
+    def _fenced(self, task: object, before: Mailbox, after: Mailbox) -> None:
+        """Law 2, and what follows from it: nothing but commits moves the cursor, and a commit moves nothing else."""
+        if task is not self._holder:
+            holder = "nobody has it" if self._holder is None else f"{_who(self._holder)} took it last"
+            raise self._wrong(f"{_who(task)} committed without the lease: {holder}.")
+        if before.cursor != self._cursor or before.delta_seq != self._seq:
+            raise self._wrong(
+                f"Outside of any commit the cursor went from {self._cursor} to {before.cursor} and deltaSeq from "
+                f"{self._seq} to {before.delta_seq}."
+            )
+        if not self._policies or before.policy not in self._policies:
+            self.policy(before.policy)
+        if (
+            before.hint != after.hint
+            or (before.policy is not after.policy and before.policy != after.policy)
+            or (before.watch is not after.watch and before.watch != after.watch)
+            or (before.request is not after.request and before.request != after.request)
+        ):
+            raise self._wrong(
+                f"{_who(task)} wrote over what others write without a lease: hint, policy, watch or request."
+            )
+
+    def _written(self, before: Mailbox, after: Mailbox, writes: Sequence[Write], at: datetime) -> list[str]:
+        """Judge the documents of a commit; return the messages that are not parked any more."""
+        messages: dict[str, bool] = {}
+        threads: dict[str, None] = {}
+        deltas: list[str] = []
+        unparked: list[str] = []
+        for write in writes:
+            path = write.path
+            collection = path[0] if path else ""
+            if collection == "messages":
+                # Whether the document is new, and not only some of its fields.
+                messages[path[1]] = messages.get(path[1], False) or write.kind in {"create", "put"}
+            elif collection == "threads":
+                threads[path[1]] = None
+            elif collection == "deltas":
+                deltas.append(path[1])
+            elif collection == "parked" and not self._is_parked(path[1], at):
+                unparked.append(path[1])
+        removed: dict[str, Mirrored] = {}
+        if deltas or after.delta_seq != self._seq:
+            self._told(deltas, after, messages, threads, removed)
+        if messages:
+            self._mirrored(messages, threads, calm=not (_active(before.run) or _active(after.run)))
+        for message_id, old in removed.items():
+            if message_id not in self._shadow.messages:
+                self._removed(message_id, old)
+        for thread_id in threads:
+            fault = self._thread_fault(thread_id)
+            if fault:
+                raise self._wrong(fault)
+        return unparked
+
+    def _mirrored(self, messages: Mapping[str, bool], threads: dict[str, None], *, calm: bool) -> None:
+        """Judge the message documents that a commit touched; note their threads. It is calm when no run is active."""
+        documents = self._store.collections.get(self._of_messages, _NOTHING)
+        for message_id, new in messages.items():
+            document = documents.get(message_id)
+            held = self._as_told(message_id, document)
+            if held is not None and document is not None:
+                threads[held.thread] = None
+                # A run may still have to repair what was lost with expired history.
+                if calm and message_id not in self._parked:
+                    self._as_of(message_id, document)
+                if new:
+                    fault = self._body_fault(message_id, document)
+                    if fault:
+                        raise self._wrong(fault)
+
+    def _told(
+        self,
+        names: Sequence[str],
+        after: Mailbox,
+        messages: dict[str, bool],
+        threads: dict[str, None],
+        removed: dict[str, Mirrored],
+    ) -> None:
+        """Judge the delta of a commit and apply it to the shadow; note which messages and threads it names."""
+        seq = self._seq + 1
+        if list(names) != [f"{seq:020d}"] or after.delta_seq != seq:
+            raise self._wrong(
+                f"After delta {self._seq} a commit wrote the deltas {', '.join(names) or 'none'} and deltaSeq "
+                f"{after.delta_seq}; it takes the one document {seq:020d} and deltaSeq {seq}."
+            )
+        delta = self._store.collections.get(self._of_deltas, _NOTHING)[names[0]]
+        fault = _delta_fault(delta, seq, after.cursor)
+        if fault:
+            raise self._wrong(f"Delta {seq} {fault}.")
+        self._seq = seq
+        shadow = self._shadow
+        for change in delta["changes"]:
+            message_id = change["messageId"]
+            old = shadow.messages.get(message_id)
+            fault = shadow.apply(change)
+            if fault:
+                raise self._wrong(f"Delta {seq} {fault}.")
+            messages.setdefault(message_id, False)
+            threads[change["threadId"]] = None
+            if old is None:
+                self._news(message_id, delta)
+            elif change["type"] == "messageDeleted":
+                removed.setdefault(message_id, old)
+
+    def _news(self, message_id: str, delta: Document) -> None:
+        """What was there before the mailbox was connected is no news: a delta that says live sets automations off."""
+        if delta["origin"] != "live":
+            return
+        records = self._of.get(message_id)
+        if records is not None and records[-1].id <= self._connected_at:
+            raise self._wrong(
+                f"Delta {delta['seq']} says that message {message_id} came live, but nothing happened to it since "
+                f"record {records[-1].id}, before the mailbox was connected at {self._connected_at}."
+            )
+
+    def _as_told(self, message_id: str, document: Document | None) -> Mirrored | None:
+        """Judge a message document by the deltas."""
+        held = self._shadow.messages.get(message_id)
+        if document is None:
+            if held is not None:
+                raise self._wrong(f"Message {message_id} is not mirrored any more, and no delta says so.")
+            return None
+        if held is None:
+            raise self._wrong(f"Message {message_id} is mirrored, but by the deltas it is not.")
+        if document.get("labelIds") != held.labels or document.get("threadId") != held.thread:
+            raise self._wrong(
+                f"Message {message_id} is in thread {document.get('threadId')} with "
+                f"{_labels(document.get('labelIds'))}, but by the deltas it is in thread {held.thread} with "
+                f"{_labels(held.labels)}."
+            )
+        history_id = document.get("historyId", 0)
+        if history_id < held.history_id:
+            raise self._wrong(
+                f"The copy of message {message_id} went back from history id {held.history_id} to {history_id}."
+            )
+        held.history_id = history_id
+        return held
+
+    def _as_of(self, message_id: str, document: Document) -> None:
+        """Judge a message document by what Gmail had at its history id."""
+        history_id = document["historyId"]
+        record = self._last(message_id, history_id)
+        if record is None:
+            raise self._wrong(f"Message {message_id} has history id {history_id}, but nothing had happened to it then.")
+        if record.deleted:
+            raise self._wrong(f"Message {message_id} has history id {history_id}, but record {record.id} deleted it.")
+        labels = sorted(record.label_ids)
+        if document["labelIds"] != labels or document["threadId"] != record.thread_id:
+            raise self._wrong(
+                f"Message {message_id} is in thread {document['threadId']} with {_labels(document['labelIds'])} as of "
+                f"history id {history_id}, but by record {record.id} it was in thread {record.thread_id} with "
+                f"{_labels(labels)}."
+            )
+
+    def _removed(self, message_id: str, old: Mirrored) -> None:
+        """Judge that a message left the mirror."""
+        if message_id not in self._gmail._state.messages or not self._excluded.isdisjoint(old.labels):
+            return
+        for record in reversed(self._of.get(message_id, ())):
+            if record.id < old.history_id:
+                break
+            if record.deleted or not self._excluded.isdisjoint(record.label_ids):
+                return
+        present = self._gmail._state.messages[message_id]
+        raise self._wrong(
+            f"Message {message_id} was deleted from the mirror, which had it as of history id {old.history_id}; Gmail "
+            f"has it in thread {present.thread_id} with {_labels(present.label_ids)}, and no policy ever excluded that."
+        )
+
+    def _thread_fault(self, thread_id: str) -> str:
+        """Return what is wrong with a thread document, by the shadow and the message documents."""
+        document = self._store.collections.get(self._of_threads, _NOTHING).get(thread_id)
+        members = self._shadow.threads.get(thread_id, _NOBODY)
+        if document is None or not members:
+            if document is None and not members:
+                return ""
+            return f"Thread {thread_id} has {_said(members)} and {'no' if document is None else 'still a'} document."
+        entries = document["messages"]
+        if entries.keys() != members:
+            return f"Thread document {thread_id} lists {_said(entries)}, but the thread has {_said(members)}."
+        messages = self._store.collections.get(self._of_messages, _NOTHING)
+        mirrored = self._shadow.messages
+        labels: set[str] = set()
+        unread = newest = 0
+        for message_id, entry in entries.items():
+            carried, history_id = entry["labelIds"], entry["historyId"]
+            if carried != mirrored[message_id].labels:
+                return (
+                    f"Thread document {thread_id} says {_said(carried)} of message {message_id}, which has "
+                    f"{_said(mirrored[message_id].labels)}."
+                )
+            message = messages.get(message_id)
+            if message is None or history_id != message["historyId"]:
+                return (
+                    f"Thread document {thread_id} has message {message_id} as of history id {history_id}, its own "
+                    f"document as of {None if message is None else message['historyId']}."
+                )
+            newest = max(newest, history_id)
+            labels.update(carried)
+            unread += "UNREAD" in carried
+        if (
+            document["messageCount"] == len(entries)
+            and document["unreadCount"] == unread
+            and document["labelIds"] == sorted(labels)
+            and document["historyId"] >= newest
+        ):
+            return ""
+        return (
+            f"Thread document {thread_id} has messageCount {document['messageCount']}, unreadCount "
+            f"{document['unreadCount']}, labelIds {_said(document['labelIds'])} and historyId {document['historyId']}; "
+            f"its messages make {len(entries)}, {unread}, {_said(labels)} and at least {newest}."
+        )
+
+    def _is_parked(self, message_id: str, at: datetime) -> bool:
+        """Judge the parked document of a message, as it is now; False when it was taken out of the parked ones."""
+        document = self._store.collections.get(self._of_parked, _NOTHING).get(message_id)
+        before = self._parked.get(message_id)
+        if document is None:
+            return self._parked.pop(message_id, None) is None
+        if document is before:
+            return True
+        self._parked[message_id] = document
+        again, due = document["attempts"], document["nextAttemptAt"]
+        if not str(document["reason"]).strip():
+            raise self._wrong(f"Message {message_id} is parked without a reason.")
+        # A failure before the next attempt is due is none of the attempts.
+        least = 1 if before is None else before["attempts"] + (due > _due(before))
+        if again < least:
+            raise self._wrong(f"Message {message_id} is parked after {again} attempts; it should be {least}.")
+        if before is not None and document["firstAt"] != before["firstAt"]:
+            raise self._wrong(
+                f"Message {message_id} was parked first at {before['firstAt']}, and now at {document['firstAt']}."
+            )
+        # Not the time of the commit: the worker may have slept over a minute between the failure and its commit.
+        if due <= self._acquired_at or due <= document["firstAt"] or (before is not None and due < _due(before)):
+            raise self._wrong(f"Message {message_id} was parked at {at}, and is due again in the past, at {due}.")
+        return True
+
+    def _counted(self, after: Mailbox) -> None:
+        """Judge the counts."""
+        counts, collections = after.counts, self._store.collections
+        messages = len(collections.get(self._of_messages, _NOTHING))
+        threads = len(collections.get(self._of_threads, _NOTHING))
+        parked = len(collections.get(self._of_parked, _NOTHING))
+        if counts.messages != messages or counts.threads != threads or counts.parked != parked:
+            raise self._wrong(
+                f"The counts say {counts.messages} messages, {counts.threads} threads, {counts.parked} parked; there "
+                f"are {messages}, {threads} and {parked}."
+            )
+
+    # The cursor
+
+    def _moved(self, task: object, before: Mailbox, after: Mailbox) -> None:
+        """Law 1: judge that the cursor moved."""
+        start, end, run = self._cursor, after.cursor, after.run
+        if end < start:
+            raise self._wrong(f"The cursor went back from {start} to {end}.")
+        if end > self._gmail._state.log.head:
+            raise self._wrong(
+                f"The cursor went from {start} to {end}, which Gmail's history has not reached: it is at "
+                f"{self._gmail._state.log.head}."
+            )
+        if start == 0:
+            if run is None or (run.stage, run.mode, run.signpost) != ("listing", "first", end):
+                raise self._wrong(f"The cursor went from 0 to {end} without a first run that has it as its signpost.")
+            self._connected_at = end
+            return
+        if run is not None and run.stage == "listing" and run.signpost == end and self._jumped(task, before.run, run):
+            return
+        self._passed(start, end, before, after)
+
+    def _jumped(self, task: object, before: Run | None, run: Run) -> bool:
+        """Judge a cursor that went to the signpost of a run that lists; False when it may have walked there."""
+        if before == run:
+            return False
+        start, end = self._cursor, run.signpost
+        open_gap = before.anchor if before is not None and before.stage != "finished" else 0
+        if id(task) not in self._expired:
+            raise self._wrong(
+                f"The cursor jumped from {start} to the signpost {end} of run {run.id}, though history after {start} "
+                "had not expired."
+            )
+        if 0 < run.anchor <= (min(start, open_gap) or start):
+            del self._expired[id(task)]
+            return True
+        raise self._wrong(
+            f"The cursor jumped from {start} to the signpost {end} of run {run.id}, whose anchor is {run.anchor}: what "
+            f"happened after {min(start, open_gap) or start} is not compared."
+        )
+
+    def _passed(self, start: int, end: int, before: Mailbox, after: Mailbox) -> None:
+        """Judge that the cursor passed records: what each of them says must be in the mirror."""
+        first = bisect_right(self._ids, start)
+        last = bisect_right(self._ids, end, first)
+        if first == last:
+            return
+        newest: dict[str, Record] = {}
+        came: set[str] = set()
+        for record in self._records[first:last]:
+            newest[record.message_id] = record
+            if record.added:
+                came.add(record.message_id)
+        bringing = _bringing(before.run) or _bringing(after.run)
+        for message_id, record in newest.items():
+            # A run excuses changes of what it will bring anyway, not mail that is new.
+            fault = self._unapplied(message_id, record, excused=bringing and message_id not in came)
+            if fault:
+                raise self._wrong(f"The cursor passed record {record.id} on its way from {start} to {end}, but {fault}")
+
+    def _settled(self, message_id: str, when: str, run: Run | None) -> None:
+        """Judge that a message is as the cursor says, now that nothing excuses it any more."""
+        record = self._last(message_id, self._cursor)
+        if record is not None:
+            fault = self._unapplied(message_id, record, excused=_bringing(run))
+            if fault:
+                raise self._wrong(f"Now that {when}, with the cursor at {self._cursor}: {fault}")
+
+    def _unapplied(self, message_id: str, record: Record, *, excused: bool) -> str:
+        """Return how the mirror falls behind a record of a message; nothing when it does not, or may."""
+        if message_id in self._parked:
+            return ""
+        document = self._store.collections.get(self._of_messages, _NOTHING).get(message_id)
+        if document is not None:
+            if record.deleted:
+                return f"message {message_id}, which record {record.id} deleted, is still mirrored."
+            if document["historyId"] >= record.id:
+                return ""
+            labels = sorted(record.label_ids)
+            if document["labelIds"] == labels and document["threadId"] == record.thread_id:
+                return ""
+            if excused and document["threadId"] != record.thread_id:
+                # It was moved in a gap: history names a thread in which the mirror does not have it, and the run looks
+                # at it.
+                return ""
+            return (
+                f"message {message_id} is mirrored in thread {document['threadId']} with "
+                f"{_labels(document['labelIds'])} as of history id {document['historyId']}; by record {record.id} it "
+                f"is in thread {record.thread_id} with {_labels(labels)}."
+            )
+        if excused or record.deleted:
+            return ""
+        for later in reversed(self._of[message_id]):
+            if later.deleted or not self._excluded.isdisjoint(later.label_ids):
+                return ""
+            if later is record:
+                break
+        return (
+            f"message {message_id} is neither mirrored nor parked; by record {record.id} it is in thread "
+            f"{record.thread_id} with {_labels(record.label_ids)}, and no policy ever excluded that."
+        )
+
+    def _last(self, message_id: str, until: int) -> Record | None:
+        """Return the last record of a message up to a history id."""
+        records = self._of.get(message_id)
+        if records is None:
+            return None
+        if records[-1].id <= until:
+            return records[-1]
+        position = bisect_right(records, until, key=_record_id)
+        return records[position - 1] if position else None
+
+    # The content of messages
+
+    def _body_fault(self, message_id: str, document: Document) -> str:
+        original = self._originals.get(message_id)
+        if original is None:
+            return f"Message {message_id} is mirrored, but Gmail never had it."
+        try:
+            text, html = self._body(document)
+        except (KeyError, TypeError, ValueError) as error:
+            return f"The body of message {message_id} cannot be read: {error!r}."
+        for what, have, want in zip(("text", "html"), (text, html), _content(original.raw)[:2], strict=True):
+            if have != want:
+                return f"The {what} of message {message_id} is {have!r:.80}, but Gmail has {want!r:.80}."
+        return ""
+
+    def _body(self, document: Document) -> tuple[str, str]:
+        body = document["body"]
+        if body["stored"] == "storage":
+            body = json.loads(self._objects[body["uri"].removeprefix("memory://")])
+        return body["text"], body["html"]
+
+    # The whole mirror, at the end
+
+    def differences(self, ignoring: Collection[str] = ()) -> list[str]:
+        """Compare the whole mirror with the mailbox under its present policy; empty when they are equal.
+
+        Args:
+            ignoring: messages that are not compared, because they cannot be read. They may be mirrored or not, but
+                what is mirrored must fit together all the same.
+        """
+        state = self._store.states.get(self._address)
+        if state is None:
+            return ["There is no mailbox document."]
+        excluded = _excluded(state.policy)
+        wanted = {
+            message_id: message
+            for message_id, message in self._gmail._state.messages.items()
+            if message_id not in ignoring and excluded.isdisjoint(message.label_ids)
+        }
+        mirrored = self._store.collections.get(self._of_messages, _NOTHING)
+        found = [
+            f"Message {message_id} is missing: Gmail has it in thread {message.thread_id} with "
+            f"{_labels(message.label_ids)}, as of history id {message.history_id}."
+            for message_id, message in wanted.items()
+            if message_id not in mirrored
+        ]
+        for message_id, document in mirrored.items():
+            if message_id in wanted:
+                found += self._message_faults(message_id, wanted[message_id], document)
+            elif message_id not in ignoring:
+                why = (
+                    "the policy excludes it" if message_id in self._gmail._state.messages else "Gmail does not have it"
+                )
+                found.append(f"Message {message_id} is mirrored, but {why}.")
+        found += self._thread_differences(mirrored)
+        found += self._label_differences(wanted.values())
+        found += self._state_differences(state)
+        return found + self.deltas()
+
+    def _message_faults(self, message_id: str, original: StoredMessage, document: Document) -> Iterator[str]:
+        """Compare a message document with Gmail."""
+        _, _, subject, sender = _content(original.raw)
+        headers = document.get("headers", {})
+        for what, have, want in (
+            ("id", document.get("id"), message_id),
+            ("thread", document.get("threadId"), original.thread_id),
+            ("labels", document.get("labelIds"), sorted(original.label_ids)),
+            ("internalDate", document.get("internalDate"), _moment(original.internal_date)),
+            ("sizeEstimate", document.get("sizeEstimate"), len(original.raw)),
+            ("snippet", document.get("snippet"), original.snippet()),
+            ("subject", headers.get("subject"), subject),
+            ("sender", headers.get("from"), sender),
+        ):
+            if have != want:
+                yield f"The {what} of message {message_id}: mirrored {have!r:.120}, in Gmail {want!r:.120}."
+        if document.get("historyId", 0) > original.history_id:
+            yield (
+                f"Message {message_id} is mirrored as of history id {document.get('historyId')}, but the last record "
+                f"of it is {original.history_id}."
+            )
+        fault = self._body_fault(message_id, document)
+        if fault:
+            yield fault
+
+    def _thread_differences(self, mirrored: Documents) -> Iterator[str]:
+        """Compare all thread documents with the message documents."""
+        threads = self._store.collections.get(self._of_threads, _NOTHING)
+        members: dict[str, list[Document]] = {}
+        for document in mirrored.values():
+            members.setdefault(document["threadId"], []).append(document)
+        for thread_id in members.keys() - threads.keys():
+            yield f"Thread {thread_id} has no document."
+        for thread_id, thread in threads.items():
+            messages = sorted(members.get(thread_id, ()), key=lambda message: (message["internalDate"], message["id"]))
+            if not messages or thread["messages"].keys() != {message["id"] for message in messages}:
+                listed = [message["id"] for message in messages]
+                have = _said(thread["messages"])
+                yield f"Thread document {thread_id} lists {have}, but the thread has {_said(listed)}."
+                continue
+            for field, want in _derived(thread_id, messages).items():
+                if thread.get(field) != want:
+                    yield f"{field} of thread {thread_id} is {thread.get(field)!r:.120} and should be {want!r:.120}."
+            for message in messages:
+                for field, want in _entry(message).items():
+                    have = thread["messages"][message["id"]].get(field)
+                    if have != want:
+                        yield (
+                            f"Thread document {thread_id} says {field} {have!r:.120} of message {message['id']}, whose "
+                            f"own document says {want!r:.120}."
+                        )
+
+    def _label_differences(self, wanted: Iterable[StoredMessage]) -> Iterator[str]:
+        """Compare the labels that messages carry with Gmail's list."""
+        documents = self._store.collections.get((self._address, "labels"), _NOTHING)
+        listed = {label["id"]: label for label in self._gmail._state.labels.to_api()}
+        for label_id in sorted({label_id for message in wanted for label_id in message.label_ids}):
+            label, document = listed.get(label_id), documents.get(label_id)
+            if label is None:
+                continue
+            want = {name: label.get(name) for name in ("id", "name", "type", *_VISIBILITIES)}
+            if document is None or dict(document) != want:
+                have = None if document is None else dict(document)
+                yield f"Label {label_id}: mirrored {have!r:.200}, in Gmail {want!r:.200}."
+
+    def _state_differences(self, state: Mailbox) -> Iterator[str]:
+        """Compare the mailbox document with the documents below it, and look for work that was left behind."""
+        collections = self._store.collections
+        counts = state.counts
+        for what, count in (("messages", counts.messages), ("threads", counts.threads), ("parked", counts.parked)):
+            there = len(collections.get((self._address, what), _NOTHING))
+            if count != there:
+                yield f"The counts say {count} {what}, but there are {there}."
+        if state.cursor != self._cursor:
+            yield f"The cursor is {state.cursor}, but the last commit left it at {self._cursor}."
+        if state.run is not None and state.run.stage != "finished":
+            yield f"Run {state.run.id} is still in stage {state.run.stage}."
+        if state.request is not None and state.request.run_id != state.request_done:
+            yield f"Run {state.request.run_id} was asked for and never begun."
+        for name, document in collections.get((self._address, "runs"), _NOTHING).items():
+            if document.get("stage") != "finished":
+                yield f"The report of run {name} says stage {document.get('stage')}."
+        for (address, collection), documents in collections.items():
+            if address == self._address and collection.startswith("runs/") and documents:
+                yield f"{collection} was left behind with {_said(documents)}."
+
+    def deltas(self) -> list[str]:
+        """Replay the whole delta log from zero and compare it with the message documents; empty when they agree."""
+        found: list[str] = []
+        documents = self._store.collections.get(self._of_deltas, _NOTHING)
+        state = self._store.states.get(self._address)
+        last = state.delta_seq if state is not None else 0
+        names = sorted(documents)
+        if names != [f"{seq:020d}" for seq in range(1, last + 1)]:
+            found.append(f"deltaSeq is {last}, and the delta log has {_said(names)}.")
+        shadow = Shadow()
+        cursor = 0
+        for name in names:
+            delta = documents[name]
+            fault = _delta_fault(delta, int(name), max(cursor, delta["cursor"]))
+            cursor = max(cursor, delta["cursor"])
+            faults = [fault] if fault else []
+            faults += filter(None, map(shadow.apply, delta["changes"]))
+            found += [f"Delta {int(name)} {fault}." for fault in faults]
+        mirrored = self._store.collections.get(self._of_messages, _NOTHING)
+        for message_id in sorted(mirrored.keys() | shadow.messages.keys()):
+            held, document = shadow.messages.get(message_id), mirrored.get(message_id)
+            told = (held.thread, held.labels) if held is not None else None
+            have = (document["threadId"], document["labelIds"]) if document is not None else None
+            if told != have:
+                found.append(f"By the deltas message {message_id} is {_place(told)}, but it is {_place(have)}.")
+        return found
+
+    def explained(self, now: datetime) -> bool:
+        """Whether the mailbox document says in words why the mirror may not equal the mailbox."""
+        state = self._store.states.get(self._address)
+        if state is None:
+            return False
+        throttled = state.throttled_until is not None and state.throttled_until > now
+        requested = state.request is not None and state.request.run_id != state.request_done
+        said = state.problem is not None and bool(state.problem.message.strip())
+        if said or throttled or requested or state.phase != "live" or _active(state.run) or state.watch.error:
+            return True
+        parked = self._store.collections.get(self._of_parked, _NOTHING)
+        return 0 < state.counts.parked == len(parked) and all(document["reason"] for document in parked.values())
+
+    def _wrong(self, sentence: str) -> Violation:
+        return Violation(f"{self._address}: {sentence}")
+
+
+_VISIBILITIES = ("messageListVisibility", "labelListVisibility")
+
+
+@lru_cache(maxsize=4096)
+def _content(raw: bytes) -> tuple[str, str, str, str]:
+    """Return text, html, subject and sender of a mail, by the fake's own yardstick; many worlds send the same mail."""
+    message = mime.parse(raw)
+    body = yardstick.body_of(message)
+    return body.text, body.html, mime.header(message, "Subject"), mime.header(message, "From")
+
+
+def _delta_fault(delta: Document, seq: int, cursor: int) -> str:
+    """Return what is wrong with a delta itself, whatever its changes do."""
+    if delta["seq"] != seq or delta["cursor"] != cursor:
+        return f"says seq {delta['seq']} and cursor {delta['cursor']}; it should be {seq} and {cursor}"
+    if not delta["changes"]:
+        return "has no changes"
+    if delta["origin"] not in ORIGINS:
+        return f"has the unknown origin {delta['origin']!r}"
+    return "" if delta["expireAt"] > delta["at"] else f"of {delta['at']} expires at {delta['expireAt']}"
+
+
+def _derived(thread_id: str, messages: Sequence[Document]) -> dict[str, Any]:
+    """Return what a thread document says that follows from its messages, oldest first."""
+    senders = dict.fromkeys(message["headers"]["from"][:SUMMARY] for message in messages)
+    return {
+        "id": thread_id,
+        "subject": messages[0]["headers"]["subject"][:SUMMARY],
+        "snippet": messages[-1]["snippet"][:SUMMARY],
+        "participants": [sender for sender in senders if sender][:PARTICIPANTS],
+        "messageCount": len(messages),
+        "unreadCount": sum("UNREAD" in message["labelIds"] for message in messages),
+        "labelIds": sorted({label for message in messages for label in message["labelIds"]}),
+        "firstMessageAt": messages[0]["internalDate"],
+        "lastMessageAt": messages[-1]["internalDate"],
+    }
+
+
+def _entry(message: Document) -> dict[str, Any]:
+    """Return what a thread document says of one of its messages."""
+    return {
+        "labelIds": message["labelIds"],
+        "internalDate": message["internalDate"],
+        "historyId": message["historyId"],
+        "from": message["headers"]["from"][:SUMMARY],
+        "subject": message["headers"]["subject"][:SUMMARY],
+        "snippet": message["snippet"][:SUMMARY],
+        "stored": message["body"]["stored"],
+    }
+
+
+def _excluded(policy: Policy) -> frozenset[str]:
+    """Return the labels that a policy keeps out of the mirror."""
+    labels = [] if policy.include_spam_trash else ["SPAM", "TRASH"]
+    return frozenset(labels if policy.drafts else [*labels, "DRAFT"])
+
+
+def _active(run: Run | None) -> bool:
+    return run is not None and run.stage != "finished"
+
+
+def _bringing(run: Run | None) -> bool:
+    return run is not None and run.stage in BRINGING
+
+
+def _due(parked: Document) -> datetime:
+    due: datetime = parked["nextAttemptAt"]
+    return due
+
+
+def _record_id(record: Record) -> int:
+    return record.id
+
+
+def _moment(milliseconds: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def _place(place: tuple[str, list[str]] | None) -> str:
+    return "absent" if place is None else f"in thread {place[0]} with {_labels(place[1])}"
+
+
+def _labels(names: Collection[str] | None) -> str:
+    return _said(names) if names else "no labels"
+
+
+def _said(names: Iterable[str] | None) -> str:
+    """Return ids as words."""
+    return ", ".join(sorted(names or ())) or "nothing"
+
+
+def _who(task: object) -> str:
+    name = getattr(task, "name", None)
+    return str(task) if name is None else f"{name} #{getattr(task, 'number', '')}"

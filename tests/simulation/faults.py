@@ -1,0 +1,85 @@
+"""Faults: what goes wrong, how often, and how often it did.
+
+Knows: the kinds, and that each seed has some of them at rates of its own, so that some seeds are stormy, some calm and
+some odd. Does not know: what a fault looks like where it strikes. Only what struck is counted: a fault that nobody met
+proves nothing.
+"""
+
+from collections import Counter
+from random import Random
+
+# Kinds by the place where they strike. Each name is the sentence's subject in a story.
+STORE = ("store refused", "store answer lost", "commit sent twice")
+GMAIL = (
+    "gmail 500",
+    "gmail 503",
+    "gmail 403 quota",
+    "gmail 429",
+    "gmail 429 retry after",
+    "gmail timed out after the effect",
+    "gmail answer garbled",
+)
+HISTORY = ("history 404", "page token expired")
+BATCH = ("batch part 500", "batch part 429", "batch part not answered", "batch refused")
+PUBSUB = ("push duplicated", "push delayed", "publish refused", "publish answer lost")
+NOTIFICATION = ("notification lost", "notification unknown", "notification ahead", "notification old", "push malformed")
+BLOBS = ("blob refused",)
+DEATH = ("killed before", "killed after", "instance killed", "napped")
+KINDS = STORE + GMAIL + HISTORY + BATCH + PUBSUB + NOTIFICATION + BLOBS + DEATH
+
+# Calls of Gmail and the store are many, batches and notifications few. A 404 of history starts a run again from its
+# listing: more than a few, and none would ever end.
+WEIGHTS = dict.fromkeys(NOTIFICATION + PUBSUB, 4.0) | dict.fromkeys((*BATCH, "page token expired"), 8.0)
+WEIGHTS["history 404"] = 1 / 8
+
+
+class Faults:
+    """The faults of one world.
+
+    Attributes:
+        rates: by kind, how often it strikes where it can; what is absent never does.
+        struck: by kind, how often it did.
+    """
+
+    def __init__(self, rng: Random) -> None:
+        self.rng = rng
+        self.rates: dict[str, float] = {}
+        self.struck: Counter[str] = Counter()
+        self.on_strike = _unheard
+
+    def draw(self) -> None:
+        """Choose kinds and rates for a storm: none, few or many kinds; seldom or often."""
+        rng = self.rng
+        kinds = rng.sample(KINDS, rng.choice([0, 2, 5, 10, len(KINDS)]))
+        # Many kinds at high rates end all work.
+        rate = rng.choice([0.005, 0.02, 0.08])
+        self.rates = {kind: min(0.5, rate * WEIGHTS.get(kind, 1.0)) for kind in kinds}
+
+    def strikes(self, kind: str) -> bool:
+        """Whether a fault of a kind happens here and now."""
+        rate = self.rates.get(kind)
+        if rate is None or self.rng.random() >= rate:
+            return False
+        self.strike(kind)
+        return True
+
+    def one_of(self, kinds: tuple[str, ...]) -> str | None:
+        """The first of some kinds that happens here and now."""
+        if self.rates:
+            for kind in kinds:
+                if kind in self.rates and self.strikes(kind):
+                    return kind
+        return None
+
+    def strike(self, kind: str) -> None:
+        """Count a fault that happens for a reason of its own."""
+        self.struck[kind] += 1
+        self.on_strike(kind)
+
+    def end(self) -> None:
+        """Let nothing go wrong any more."""
+        self.rates = {}
+
+
+def _unheard(kind: str) -> None:
+    """Nobody listens."""

@@ -1,0 +1,80 @@
+"""Pub/Sub and Cloud Storage as workers reach them: `ports.Publisher` and `ports.Blobs`.
+
+Knows: that each call takes its turn, and may be refused or answered in vain. Does not know: who gets a message, or what
+an object holds.
+"""
+
+from mailmirror.errors import StoreUnavailable
+from mailmirror.model import MailboxId
+from mailmirror.ports import Task as WorkTask
+
+from tests.simulation.hub import Task
+from tests.simulation.pubsub import PubSub
+from tests.simulation.way import Way
+
+
+class Outbox:
+    """`ports.Publisher` into the virtual Pub/Sub."""
+
+    def __init__(self, way: Way, pubsub: PubSub) -> None:
+        self._way = way
+        self._pubsub = pubsub
+
+    def publish(self, mailbox: MailboxId, task: WorkTask) -> None:
+        """Publish work, unless Pub/Sub is not there."""
+        caller = self._way.there("publish")
+        if self._way.faults.strikes("publish refused"):
+            self._way.story.tell(caller, f"publish {task}: refused")
+            raise StoreUnavailable("Pub/Sub was unavailable.")
+        self._pubsub.publish("work", mailbox, {"mailbox": mailbox, "task": task})
+        self._way.story.tell(caller, f"publishes {task} for {mailbox}")
+        self._way.back(caller)
+        if self._way.faults.strikes("publish answer lost"):
+            raise StoreUnavailable("Pub/Sub did not answer.")
+
+
+class Objects:
+    """`ports.Blobs` in a dictionary.
+
+    Attributes:
+        data: the objects by name.
+    """
+
+    def __init__(self, way: Way) -> None:
+        self.data: dict[str, bytes] = {}
+        self._way = way
+        self._versions: dict[str, int] = {}
+        self._written = 0
+
+    def put(self, name: str, data: bytes, content_type: str) -> str:
+        """Keep an object, unless Cloud Storage is not there."""
+        caller = self._there("put")
+        self._written += 1
+        self.data[name], self._versions[name] = data, self._written
+        self._way.story.tell(caller, f"stores {name}")
+        self._way.back(caller)
+        return f"memory://{name}"
+
+    def version(self, name: str) -> int | None:
+        """Tell objects of one name apart."""
+        caller = self._there("version")
+        version = self._versions.get(name)
+        self._way.story.tell(caller, f"looks at {name}: {'absent' if version is None else 'there'}")
+        self._way.back(caller)
+        return version
+
+    def delete(self, name: str, version: int) -> None:
+        """Forget an object if it is still that one."""
+        caller = self._there("delete")
+        same = self._versions.get(name) == version
+        if same:
+            del self.data[name], self._versions[name]
+        self._way.story.tell(caller, f"removes {name}" if same else f"finds {name} gone or replaced")
+        self._way.back(caller)
+
+    def _there(self, call: str) -> Task:
+        caller = self._way.there(call)
+        if self._way.faults.strikes("blob refused"):
+            self._way.story.tell(caller, f"{call}: refused")
+            raise StoreUnavailable("Cloud Storage was unavailable.")
+        return caller

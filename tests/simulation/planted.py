@@ -1,0 +1,620 @@
+"""Planted bugs: proof that the simulation can fail. Each is a mistake that somebody could make, and has to be found.
+
+    python -m tests.simulation.planted            all of them, two at a time, and a table
+    python -m tests.simulation.planted NAME       one of them, in this process, and a line of JSON
+
+Knows: which mistakes, where in the source each of them would stand, and within how many seeds the simulation has to
+find it. Does not know: how it is found. Nothing on disk changes: the source is changed while it is imported, in a
+process of its own, so that a bug that was planted is gone with its process.
+
+A snippet has to occur in its module exactly once. When it does not, the code has changed and the plant has to follow.
+"""
+
+import argparse
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = "mailmirror"
+# More seeds than this no bug may need, and no process may need longer than this for its seeds.
+MOST_SEEDS = 2000
+MOST_SECONDS = 300.0
+# Of what the checker said, so much is printed.
+SENTENCE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A change of a module's source: `old`, which is there once, becomes `new`."""
+
+    module: str
+    old: str
+    new: str
+
+    @property
+    def path(self) -> Path:
+        """The module's file."""
+        return ROOT.joinpath("functions", PACKAGE, *self.module.split(".")).with_suffix(".py")
+
+    def applied(self, source: str) -> str:
+        """Return the source of the module with the change made.
+
+        Raises:
+            LookupError: there is not exactly one place for it.
+        """
+        places = source.count(self.old)
+        if places != 1:
+            raise LookupError(
+                f"{self.module} has {places} places for a plant that takes one: the code has changed and the plant has "
+                f"to follow. It looks for {self.old!r}."
+            )
+        return source.replace(self.old, self.new)
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """A bug.
+
+    Attributes:
+        name: the mistake in a few words.
+        within: in how many seeds it has to be found.
+        patches: what it takes.
+    """
+
+    name: str
+    within: int
+    patches: Sequence[Patch]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What became of a search: the first seed that finds the bug and what it says, None if there is none in `seeds`."""
+
+    bug: str
+    seed: int | None
+    seeds: int
+    violation: str | None
+
+
+PLANTED: tuple[Planted, ...] = (
+    # The cursor is derived from what was applied, in the same commit (law 1).
+    Planted(
+        "cursor from the notification",
+        25,
+        [Patch("catch_up", "head = head or page.history_id", "head = self.target or head or page.history_id")],
+    ),
+    Planted(
+        "cursor from the last page",
+        800,
+        [Patch("catch_up", "head = head or page.history_id", "head = page.history_id")],
+    ),
+    Planted(
+        "cursor from the head of a page when the time is up",
+        100,
+        [Patch("catch_up", "page.records[-1].id", "page.history_id")],
+    ),
+    Planted(
+        "cursor from the last change of a group",
+        800,
+        [Patch("planner", "ids[position - 1] if position else 0", "changes[index - 1].last")],
+    ),
+    Planted(
+        "watch overwrites the cursor",
+        200,
+        [
+            Patch(
+                "engine",
+                "        self.store.set_watch(address, watch)\n",
+                "        self.store.set_watch(address, watch)\n"
+                "        if hold.mailbox.cursor and watch.history_id:\n"
+                "            hold.commit(replace(hold.mailbox, cursor=max(hold.mailbox.cursor, watch.history_id)))\n",
+            )
+        ],
+    ),
+    Planted(
+        "history read from one above the cursor",
+        200,
+        [Patch("catch_up", "hold.gmail.history(start,", "hold.gmail.history(start + 1,")],
+    ),
+    Planted(
+        "page without history ends the loop",
+        400,
+        [
+            Patch(
+                "catch_up",
+                "head if page.next_page_token is None",
+                "head if page.next_page_token is None or not page.records",
+            ),
+            Patch(
+                "catch_up",
+                "            if page.next_page_token is None:\n",
+                "            if page.next_page_token is None or not page.records:\n",
+            ),
+        ],
+    ),
+    Planted(
+        "cursor jumps on a 404",
+        200,
+        [
+            Patch(
+                "catch_up",
+                'reconcile.start(hold, "repair", "Gmail\'s history had expired.")',
+                "hold.commit(_at(hold.mailbox, hold.gmail.profile().history_id))",
+            )
+        ],
+    ),
+    Planted(
+        "404 answered with the same cursor for ever",
+        100,
+        [
+            Patch(
+                "catch_up",
+                'reconcile.start(hold, "repair", "Gmail\'s history had expired.")\n                return True',
+                "return False",
+            )
+        ],
+    ),
+    # Every commit is atomic and fenced by the lease (laws 2 and 5).
+    Planted(
+        "commit without fence",
+        200,
+        [
+            Patch(
+                "lease",
+                "        self._held = self.store.commit(",
+                "        lease = self.store.lease(stored.email_address) or self._held.lease\n"
+                "        self._held = replace(self._held, lease=lease)\n"
+                "        self._held = self.store.commit(",
+            )
+        ],
+    ),
+    Planted(
+        "release in finally, whosever lease it is",
+        200,
+        [
+            Patch("engine", "isinstance(error, LeaseLost) or hold.released", "hold.released"),
+            Patch(
+                "lease",
+                "        self._held = self.store.commit(",
+                "        if release:\n"
+                "            lease = self.store.lease(stored.email_address) or self._held.lease\n"
+                "            self._held = replace(self._held, lease=lease)\n"
+                "        self._held = self.store.commit(",
+            ),
+        ],
+    ),
+    Planted(
+        "lost lease taken for a lost answer",
+        400,
+        [Patch("fence", " and replace(lease, version=None) == replace(wanted, version=None)", "")],
+    ),
+    Planted(
+        "lease taken from a worker that holds it",
+        25,
+        [Patch("fence", "if not current.free(now):", "if current.owner == owner:")],
+    ),
+    Planted(
+        "lease not renewed by a commit",
+        1600,
+        [
+            Patch(
+                "lease", "expires_at=now + self.pace.lease, release", "expires_at=self._held.lease.expires_at, release"
+            )
+        ],
+    ),
+    Planted(
+        "delta outside of the commit",
+        25,
+        [
+            Patch("lease", 'documents.append(Write("put", ("deltas"', 'late = (Write("put", ("deltas"'),
+            Patch(
+                "lease",
+                "            self._write(mailbox, documents, release=release)\n",
+                "            self._write(mailbox, documents, release=release and not part.changes)\n"
+                "            if part.changes:\n"
+                "                self._write(self.mailbox, [late], release=release)\n",
+            ),
+        ],
+    ),
+    Planted(
+        "checkpoint of a run before its slice",
+        1200,
+        [
+            Patch(
+                "reconcile",
+                "        self._commit(after, parts[-1] if parts else None, park=fetched.parked, unpark",
+                "        self._commit(after)\n"
+                "        self._commit(self.run, parts[-1] if parts else None, park=fetched.parked, unpark",
+            )
+        ],
+    ),
+    Planted(
+        "checkpoint of a listing before its page",
+        400,
+        [
+            Patch(
+                "reconcile",
+                "listing.next_page(self.hold, self.run)\n",
+                "listing.next_page(self.hold, self.run)\n        self._commit(after)\n",
+            )
+        ],
+    ),
+    # A notification is a hint, and no hint is lost; none that is lost does harm (law 3).
+    Planted(
+        "hint read before the release",
+        1200,
+        [Patch("engine", "fresh = self.store.mailbox(errand.mailbox)", "fresh = hold.mailbox")],
+    ),
+    Planted(
+        "hint not raised when the lease is held",
+        200,
+        [
+            Patch(
+                "engine",
+                "self.store.raise_hint(errand.mailbox, errand.hint, self.clock.now() + self.pace.lease)\n        lease",
+                "pass\n        lease",
+            )
+        ],
+    ),
+    Planted(
+        "hint lowered to the cursor by a commit",
+        25,
+        [
+            Patch("fence", '{"hint", "policy"', '{"policy"'),
+            Patch(
+                "catch_up",
+                "        release = self.release",
+                "        mailbox = replace(mailbox, hint=mailbox.cursor)\n        release = self.release",
+            ),
+        ],
+    ),
+    Planted(
+        "hint dropped when history lags",
+        200,
+        [Patch("engine", "UNREACHABLE_AFTER = timedelta(minutes=10)", "UNREACHABLE_AFTER = timedelta(0)")],
+    ),
+    Planted(
+        "hint that never comes true kept",
+        50,
+        [Patch("engine", "UNREACHABLE_AFTER = timedelta(minutes=10)", "UNREACHABLE_AFTER = timedelta.max")],
+    ),
+    Planted(
+        "lagging history acknowledged",
+        200,
+        [Patch("engine", 'raise HistoryLag(f"Gmail\'s history does not show {target} yet.")', "return True")],
+    ),
+    Planted(
+        "released before the cursor is where the hint is",
+        25,
+        [Patch("catch_up", "self.release and mailbox.cursor >= self.target", "self.release")],
+    ),
+    Planted(
+        "quiet mailbox left alone",
+        2000,
+        [Patch("mailboxes", "due = now + quiet", "due = now + timedelta(days=7)")],
+    ),
+    # A run makes the mirror equal to the mailbox (law 4).
+    Planted(
+        "extras deleted though newer than the signpost",
+        100,
+        [
+            Patch("planner", " if entries[message_id].history_id <= run.signpost]", "]"),
+            Patch("reconcile", "is not None and e.history_id > run.signpost}", "is not None and not e}"),
+        ],
+    ),
+    Planted(
+        "signpost read after the listing",
+        100,
+        [Patch("listing", 'stage="planning", ', 'stage="planning", signpost=hold.gmail.profile().history_id, ')],
+    ),
+    Planted(
+        "signpost kept when a run starts again",
+        400,
+        [Patch("reconcile", "            signpost=profile.history_id,\n            stage", "            stage")],
+    ),
+    Planted(
+        "second gap forgets the first",
+        1200,
+        [Patch("reconcile", "anchor=under_way.anchor or mailbox.cursor", "anchor=mailbox.cursor")],
+    ),
+    Planted(
+        "gap during a run not listed",
+        800,
+        [Patch("reconcile", '            stage="listing",\n', "")],
+    ),
+    Planted(
+        "rest of a listing skipped when its page token expires",
+        2000,
+        [
+            Patch(
+                "listing",
+                'replace(run, listing="messages", page_token=None, first_page=run.pages, listed=0), []',
+                "_next_listing(hold, replace(run, page_token=None)), []",
+            )
+        ],
+    ),
+    Planted(
+        "first sync told as news",
+        25,
+        [Patch("reconcile", 'return "backfill" if', 'return "live" if')],
+    ),
+    Planted(
+        "policy stored without an audit",
+        400,
+        [Patch("mailboxes", 'f"policy-{existing.revision}"', "existing.request_done")],
+    ),
+    # Nothing is lost in silence (law 6).
+    Planted(
+        "429 counted as success",
+        800,
+        [
+            Patch(
+                "adapters.gmail.gets",
+                "            elif isinstance(answer, BadRequest):\n",
+                "            elif isinstance(answer, Throttled):\n"
+                "                continue\n"
+                "            elif isinstance(answer, BadRequest):\n",
+            ),
+            Patch("adapters.gmail.gets", "{item_id: self.found[item_id] for item_id in ids}", "dict(self.found)"),
+            Patch(
+                "fetch",
+                "    missing = [",
+                "    wanted = {i: t for i, t in wanted.items() if i in answers}\n    missing = [",
+            ),
+            Patch("mending", "match answers[item.thread_id]:", "match answers.get(item.thread_id):"),
+        ],
+    ),
+    Planted(
+        "label changes replayed on a missing message",
+        400,
+        [
+            Patch(
+                "planner",
+                '        return "ignore"\n    return "fetch"',
+                '        return "ignore"\n    return "relabel"',
+            )
+        ],
+    ),
+    Planted(
+        "late message counted as gone",
+        200,
+        [
+            Patch(
+                "fetch",
+                "            case Gone() if late:\n                result.park(hold, message_id, thread_id, LATE)\n",
+                "",
+            )
+        ],
+    ),
+    Planted(
+        "listed message that is late counted as gone",
+        200,
+        [Patch("mending", "hold.clock.now() - listed_at >= GONE_AFTER", "hold.clock.now() >= listed_at")],
+    ),
+    Planted(
+        "failed message not parked",
+        100,
+        [
+            Patch(
+                "catch_up", "(_at(hold.mailbox, head), rest, park=fetched.parked, ", "(_at(hold.mailbox, head), rest, "
+            )
+        ],
+    ),
+    Planted(
+        "parked message forgotten",
+        100,
+        [Patch("lease", "parked.due_at(waiting.values())", "mailbox.parked_due_at")],
+    ),
+    Planted(
+        "parked message that fails again dropped",
+        400,
+        [Patch("retry", "unpark=fetched.settled())", "unpark=[item.id for item in items])")],
+    ),
+    Planted(
+        "takeovers never counted",
+        1600,
+        [Patch("lease", "self.mailbox.takeovers + self._held.taken_over", "int(self._held.taken_over)")],
+    ),
+    # The documents fit one another, whatever comes twice or late.
+    Planted(
+        "old label changes replayed on a newer copy",
+        400,
+        [Patch("history", "if step.record_id > after:", "if step.record_id:")],
+    ),
+    Planted(
+        "deletion lost when labels changed before it",
+        1200,
+        [Patch("history", "t.deleted, t.told", "t.deleted and not t.steps, t.told")],
+    ),
+    Planted(
+        "moved message left in its old thread",
+        400,
+        [Patch("mirror", "if place != message.thread_id:", "if place not in self.entries:")],
+    ),
+    Planted(
+        "moved message created again and again",
+        800,
+        [Patch("lease", "            self.wary = True\n", "")],
+    ),
+    Planted(
+        "thread not rewritten when a message leaves it",
+        100,
+        [
+            Patch(
+                "mirror",
+                "        self.messages -= 1\n        self._touch(thread_id, history_id)\n",
+                "        self.messages -= 1\n",
+            )
+        ],
+    ),
+    Planted(
+        "message that left the policy kept",
+        100,
+        [
+            Patch(
+                "mirror",
+                "        if not self.policy.wants(labels):\n            self._remove(message_id, ",
+                "        if not labels:\n            self._remove(message_id, ",
+            )
+        ],
+    ),
+    Planted(
+        "new label not asked for",
+        800,
+        [Patch("fetch", "used is not None and carried <= hold.mailbox.labels.keys()", "used is not None")],
+    ),
+    # Quota is spent on purpose, and the mailbox says what is wrong (laws 7 and 8).
+    Planted(
+        "problem not written",
+        800,
+        [Patch("engine", "problem=Problem(type(error).__name__, str(error), error.action, now)", "problem=None")],
+    ),
+    Planted(
+        "problem never cleared",
+        25,
+        [
+            Patch(
+                "engine", "replace(hold.mailbox, problem=None, throttled_until=None), release", "hold.mailbox, release"
+            ),
+            Patch(
+                "catch_up",
+                "replace(mailbox, problem=None, throttled_until=None)",
+                "replace(mailbox, throttled_until=None)",
+            ),
+        ],
+    ),
+)
+
+
+class Changed(SourceFileLoader):
+    """Loads a module from its source with changes made; what was compiled before is not looked at, nor is this kept."""
+
+    def __init__(self, fullname: str, path: str, patches: Sequence[Patch]) -> None:
+        super().__init__(fullname, path)
+        self.patches = patches
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return the code of the changed source."""
+        source = Path(self.path).read_text(encoding="utf-8")
+        for patch in self.patches:
+            source = patch.applied(source)
+        return compile(source, self.path, "exec", dont_inherit=True)
+
+
+class Finder:
+    """Finds the modules that are to be changed, before anybody else does."""
+
+    def __init__(self, bug: Planted) -> None:
+        self._patches: dict[str, list[Patch]] = {}
+        for patch in bug.patches:
+            self._patches.setdefault(f"{PACKAGE}.{patch.module}", []).append(patch)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return how a module is loaded, None if it stays as it is."""
+        patches = self._patches.get(fullname)
+        spec = PathFinder.find_spec(fullname, path, target) if patches else None
+        if patches and spec is not None and spec.origin is not None:
+            spec.loader = Changed(fullname, spec.origin, patches)
+            spec.cached = None
+        return spec
+
+
+def plant(bug: Planted) -> None:
+    """Plant a bug in this process, which must not have imported anything of it.
+
+    Raises:
+        ImportError: it has.
+    """
+    early = [name for name in sys.modules if name.partition(".")[0] == PACKAGE]
+    if early:
+        raise ImportError(f"A bug is planted before the import, and {early[0]} has been imported.")
+    sys.meta_path.insert(0, Finder(bug))
+
+
+def seek(bug: Planted, seeds: int) -> Found:
+    """Plant a bug in this process and try seeds, from 0 on, until one finds it."""
+    plant(bug)
+    from tests.simulation.world import simulate  # noqa: PLC0415 -- imports what is changed, so the plant comes first
+
+    logging.getLogger(PACKAGE).setLevel(logging.CRITICAL + 1)
+    for seed in range(seeds):
+        violation = simulate(seed).violation
+        if violation is not None:
+            return Found(bug.name, seed, seed + 1, violation)
+    return Found(bug.name, None, seeds, None)
+
+
+def seek_apart(bug: Planted, seeds: int | None = None) -> Found:
+    """Plant a bug in a process of its own and try the seeds within which it has to be found, or so many."""
+    paths = os.pathsep.join((str(ROOT / "functions"), str(ROOT)))
+    command = [sys.executable, "-m", "tests.simulation.planted", bug.name, "--seeds", str(seeds or bug.within)]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=MOST_SECONDS,
+        check=False,
+    )
+    if not done.stdout:
+        raise RuntimeError(f"The process that seeks {bug.name!r} said nothing: {done.stderr[-2000:]}")
+    return Found(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def seek_all(
+    pool: ThreadPoolExecutor, bugs: Iterable[Planted] = PLANTED, seeds: int | None = None
+) -> dict[str, Future[Found]]:
+    """Begin to seek bugs, as many at a time as the pool has threads; return what will be found, by name."""
+    return {bug.name: pool.submit(seek_apart, bug, seeds) for bug in bugs}
+
+
+def table(found: Sequence[Found]) -> list[str]:
+    """Return the table bug → seeds needed → what was said, for a person."""
+    width = max((len(one.bug) for one in found), default=0)
+    lines = [f"{'planted bug':<{width}}  seeds  what was said"]
+    for one in found:
+        said = "not found" if one.violation is None else " ".join(one.violation.split())
+        lines.append(f"{one.bug:<{width}}  {one.seeds:>5}  {said[:SENTENCE]}")
+    missed = sum(one.violation is None for one in found)
+    return [*lines, f"{len(found) - missed} of {len(found)} planted bugs were found"]
+
+
+def main(arguments: Sequence[str] | None = None, show: Callable[[str], object] = print) -> int:
+    """Seek one bug, or all of them; 1 when one is not found.
+
+    Args:
+        arguments: the command line; None: that of this process.
+        show: is given the lines.
+    """
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.planted", description="Bugs that must be found.")
+    parser.add_argument("name", nargs="?", help="one bug; else all of them, each in a process of its own")
+    parser.add_argument("--seeds", type=int, help="at most so many seeds, instead of the bug's own number")
+    options = parser.parse_args(arguments)
+    if options.name is not None:
+        bug = next((bug for bug in PLANTED if bug.name == options.name), None)
+        if bug is None:
+            parser.error(f"there is no bug {options.name!r}; there are: {'; '.join(bug.name for bug in PLANTED)}")
+        found = [seek(bug, options.seeds or bug.within)]
+        show(json.dumps(asdict(found[0]), ensure_ascii=False))
+    else:
+        with ThreadPoolExecutor(2) as pool:
+            found = [future.result() for future in seek_all(pool, seeds=options.seeds).values()]
+        for line in table(found):
+            show(line)
+    return int(any(one.violation is None for one in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""The user of a mailbox, who never rests, and Gmail's own moods.
+
+Knows: what may happen to a mailbox from outside Mailmirror. Does not know: who mirrors it.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from random import Random
+
+from local.gmail.mailbox import Mailbox
+from tests.simulation import mails
+from tests.simulation.gmail import Post
+from tests.simulation.story import Story
+
+LABELS = ("STARRED", "IMPORTANT", "UNREAD", "INBOX")
+POISONS = ("500", "unreadable")
+
+Act = Callable[[], None]
+
+
+class User:
+    """Does things with a mailbox."""
+
+    def __init__(self, rng: Random, post: Post, story: Story) -> None:
+        self._rng = rng
+        self._post = post
+        self._gmail: Mailbox = post.gmail
+        self._story = story
+        self._drafts: list[str] = []
+        self._labels = list(LABELS)
+        # How the user is: what each may do, and how often.
+        self._acts: list[tuple[Act, float]] = [
+            (self.receives, 30),
+            (self.relabels, 25),
+            (self.trashes, 8),
+            (self.untrashes, 6),
+            (self.changes_his_mind, 4),
+            (self.deletes, 8),
+            (self.deletes_many, 2),
+            (self.saves_a_draft, 4),
+            (self.sends_a_draft, 2),
+            (self.marks_as_spam, 3),
+            (self.makes_a_label, 2),
+            (self.deletes_a_label, 1),
+            (self.merges_threads, 3),
+            (self.loses_history, rng.choice([0, 0, 2, 8])),
+            (self.loses_page_tokens, rng.choice([0, 2])),
+        ]
+
+    def act(self) -> None:
+        """Do one thing or another."""
+        (act,) = self._rng.choices([act for act, _ in self._acts], [weight for _, weight in self._acts])
+        # What makes no sense now, the merger of a thread with itself for instance, does not happen.
+        with suppress(ValueError, IndexError):
+            act()
+
+    def _tell(self, what: str) -> None:
+        self._story.tell(f"user {self._gmail.address.partition('@')[0]}", what)
+
+    def _some(self, most: int) -> list[str]:
+        ids = list(self._gmail._state.messages)
+        return self._rng.sample(ids, min(len(ids), self._rng.randint(1, most)))
+
+    def _one(self, label: str | None = None) -> str:
+        messages = self._gmail._state.messages
+        return self._rng.choice([i for i, m in messages.items() if label is None or label in m.label_ids])
+
+    def receives(self) -> None:
+        """A message arrives."""
+        rng = self._rng
+        labels = rng.choice([["INBOX", "UNREAD"], ["INBOX"], ["SPAM"], ["INBOX", rng.choice(self._labels)], []])
+        message_id = self._gmail.deliver(rng.choice(mails.SOURCES), label_ids=list(dict.fromkeys(labels)))
+        mails.prepare(self._gmail._state.messages[message_id])
+        self._tell(f"receives {message_id} {' '.join(labels)}")
+        if self._post.moody:
+            self.poisons(message_id)
+
+    def poisons(self, message_id: str) -> None:
+        """A message turns out to be one that cannot be read, or that kills who reads it."""
+        chance = self._rng.random()
+        if chance < 0.1:
+            self._post.poison[message_id] = self._rng.choice(POISONS)
+            self._tell(f"{message_id} is poison: {self._post.poison[message_id]}")
+        elif chance < 0.13:
+            self._post.deadly.add(message_id)
+            self._tell(f"{message_id} is deadly")
+
+    def relabels(self) -> None:
+        ids = self._some(4)
+        add, remove = self._rng.choice(self._labels), self._rng.choice(self._labels)
+        if add == remove:
+            remove = "UNREAD" if add != "UNREAD" else "STARRED"
+        self._gmail.modify(ids, [add], [remove])
+        self._tell(f"relabels {' '.join(ids)} +{add} -{remove}")
+
+    def trashes(self) -> None:
+        message_id = self._one()
+        self._gmail.trash(message_id)
+        self._tell(f"trashes {message_id}")
+
+    def untrashes(self) -> None:
+        message_id = self._one("TRASH")
+        self._gmail.untrash(message_id)
+        self._tell(f"untrashes {message_id}")
+
+    def changes_his_mind(self) -> None:
+        message_id = self._one()
+        self._gmail.trash(message_id)
+        self._tell(f"trashes {message_id}")
+
+        def untrashes() -> None:
+            if message_id in self._gmail._state.messages:
+                self._gmail.untrash(message_id)
+                self._tell(f"untrashes {message_id}")
+
+        self._post.way.hub.at(20 * self._rng.random(), untrashes)
+
+    def marks_as_spam(self) -> None:
+        message_id = self._one()
+        self._gmail.modify([message_id], ["SPAM"], ["INBOX"])
+        self._tell(f"marks {message_id} as spam")
+
+    def deletes(self) -> None:
+        message_id = self._one()
+        self._gmail.delete([message_id])
+        self._tell(f"deletes {message_id}")
+
+    def deletes_many(self) -> None:
+        ids = self._some(20)
+        self._gmail.delete(ids)
+        self._tell(f"deletes {' '.join(ids)}")
+
+    def saves_a_draft(self) -> None:
+        before = self._drafts.pop() if self._drafts and self._rng.random() < 0.7 else None
+        if before not in self._gmail._state.messages:
+            before = None
+        saved = self._gmail.save_draft(self._rng.choice(mails.SOURCES), before)
+        mails.prepare(self._gmail._state.messages[saved])
+        self._drafts.append(saved)
+        self._tell(f"saves draft {saved}" + (f" in place of {before}" if before else ""))
+
+    def sends_a_draft(self) -> None:
+        draft = self._drafts.pop()
+        sent = self._gmail.send_draft(draft)
+        mails.prepare(self._gmail._state.messages[sent])
+        self._tell(f"sends draft {draft} as {sent}")
+
+    def makes_a_label(self) -> None:
+        label = self._gmail.create_label(f"Label {self._rng.randrange(10**6)}")
+        self._labels.append(label)
+        message_id = self._one()
+        self._gmail.modify([message_id], [label])
+        self._tell(f"puts the new label {label} on {message_id}")
+
+    def deletes_a_label(self) -> None:
+        label = self._labels[len(LABELS) :][-1]
+        self._labels.remove(label)
+        self._gmail.delete_label(label)
+        self._tell(f"deletes the label {label}")
+
+    def merges_threads(self) -> None:
+        threads = list(self._gmail._state.threads)
+        one, other = self._rng.choice(threads), self._rng.choice(threads)
+        self._gmail.merge_threads(one, other)
+        self._tell(f"sees thread {one} merged into {other}")
+
+    def loses_history(self) -> None:
+        self._gmail.expire_history()
+        self._post.way.faults.strike("history lost")
+        self._tell("loses all history")
+
+    def loses_page_tokens(self) -> None:
+        self._gmail.expire_page_tokens()
+        self._tell("loses all page tokens")
+
+    def moods(self) -> None:
+        """Draw how Gmail is with this mailbox: what lags, and what comes empty."""
+        rng, gmail = self._rng, self._gmail
+        gmail.history_lag = timedelta(seconds=rng.choice([0, 0, 0, 2, 40]))
+        gmail.get_lag = timedelta(seconds=rng.choice([0, 0, 0, 2, 40]))
+        gmail.empty_page_chance = rng.choice([0.0, 0.0, 0.3])
+        self._post.moody = rng.random() < 0.15
+
+    def quiets(self) -> None:
+        """Lags end and nothing new goes wrong; what cannot be read stays so."""
+        self._gmail.history_lag = self._gmail.get_lag = timedelta(0)
+        self._post.moody = self._post.revoked = False
+
+    def calms_down(self) -> None:
+        """All that was wrong with the mailbox is well again."""
+        self._post.revoked = self._post.down = False
+        self._post.poison.clear()
+        self._post.deadly.clear()
