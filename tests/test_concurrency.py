@@ -322,3 +322,31 @@ def test_a_refused_notification_does_not_put_off_who_follows_a_worker_that_died(
     assert world.app.sweep_mailboxes() == 1
     world.work()
     assert world.differences() == []
+
+
+def test_a_worker_that_looked_before_gmail_named_a_time_does_not_call_it() -> None:
+    """When another worker is told to wait between the look at a mailbox and its lease, Gmail is not called."""
+    world = World()
+    world.connect()
+    world.ada.deliver(mail("Late"))
+    until = world.clock.now() + timedelta(minutes=15)
+
+    def refuse(method: str, subject: str) -> None:
+        raise Throttled("Gmail refused for quota.", until)
+
+    def other() -> None:
+        world.accounts.before = refuse
+        assert world.notify() == 503
+        world.accounts.before = None
+
+    world.store = Meanwhile(world.sqlite, "mailbox", other)
+    late = world.worker("late")
+    world.store = world.sqlite
+    calls = len(world.accounts.calls)
+    assert world.notify(app=late) == 204
+    assert len(world.accounts.calls) == calls + 1
+    assert (world.state().throttled_until, world.state().hint > world.state().cursor) == (until, True)
+    world.clock.advance(15 * 60)
+    assert world.app.sweep_mailboxes() == 1
+    world.work()
+    assert world.differences() == []

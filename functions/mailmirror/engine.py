@@ -159,6 +159,8 @@ class SyncEngine:
             hold = self._take(mailbox, errand)
             if hold is None:
                 return replace(turn, status="held")
+            if self._rests(hold, errand):
+                return replace(turn.and_then(hold, errand), status="throttled")
             complete = self._turn(hold, errand)
             turn = turn.and_then(hold, errand)
             # Read only now: whoever found the lease taken raised the hint first and looked at the lease afterwards.
@@ -187,6 +189,16 @@ class SyncEngine:
         except LeaseHeld:
             # Whoever took it in this moment reads the hint after releasing.
             return None
+
+    def _rests(self, hold: Hold, errand: Errand) -> bool:
+        """Give the lease back if whoever had it was told to wait after this worker looked; return whether it was so."""
+        until = hold.mailbox.throttled_until
+        if until is None or until <= self.clock.now():
+            return False
+        if errand.hint:
+            self.store.raise_hint(errand.mailbox, errand.hint, until)
+        hold.commit(hold.mailbox, release=True)
+        return True
 
     def _hold(self, mailbox: Mailbox) -> Hold:
         return Hold(self.store, self.accounts, self.blobs, self.clock, self.pace, mailbox, self.new_owner())

@@ -96,8 +96,8 @@ class Database:
 
     def drop_hint(self, mailbox: MailboxId) -> None:
         task = self._there("drop_hint")
-        self._store.drop_hint(mailbox)
         self.on_drop(mailbox)
+        self._store.drop_hint(mailbox)
         self._way.story.tell(task, "drops the hint")
         self._back(task, "drop_hint")
 
@@ -125,6 +125,7 @@ class Database:
     def acquire(self, mailbox: Mailbox, *, owner: str, now: datetime, expires_at: datetime) -> Held:
         task = self._there("acquire")
         held = self._store.acquire(mailbox, owner=owner, now=now, expires_at=expires_at)
+        task.rests_until = held.mailbox.throttled_until
         self._checkers[mailbox.email_address].acquired(task, self._way.hub.now(), expires_at)
         if self._way.story.on:
             self._way.story.tell(task, "takes over the lease" if held.taken_over else "takes the lease")

@@ -20,7 +20,7 @@ from mailmirror.ports import Gmail
 
 from local.gmail.errors import ApiError, invalid_argument, not_found, of_status, retry_after
 from local.gmail.mailbox import Mailbox
-from tests.simulation.checker import Checker
+from tests.simulation.checker import Checker, Violation
 from tests.simulation.faults import BATCH, GMAIL
 from tests.simulation.hub import Hub, Task
 from tests.simulation.meter import Meter
@@ -59,6 +59,12 @@ class Post:
         """Pay for calls and send them together."""
         hub = self.way.hub
         assert hub.current is not None
+        rest = hub.current.rests_until
+        if rest is not None and rest > hub.now():
+            raise Violation(
+                f"{hub.current.name} #{hub.current.number} calls Gmail, but {self.gmail.address}, which it holds, "
+                f"rests until {rest}."
+            )
         for request in requests:
             self.meter.spend(self.gmail.address, request.method, hub.current, hub.seconds)
         task = self.way.there(call)

@@ -32,9 +32,10 @@ class Task:
         instance: the instance that it lives and dies with.
         ended: called with what the invocation returned; a killed one has no end.
         died: called when it is killed.
+        rests_until: until when the mailbox is not to be asked, as it was told when it took the lease.
     """
 
-    __slots__ = ("alive", "died", "ended", "greenlet", "instance", "mailbox", "name", "number")
+    __slots__ = ("alive", "died", "ended", "greenlet", "instance", "mailbox", "name", "number", "rests_until")
 
     def __init__(self, number: int, name: str, mailbox: str, instance: int, ended: "Ended", died: "Died") -> None:
         self.number = number
@@ -44,6 +45,7 @@ class Task:
         self.ended = ended
         self.died = died
         self.alive = True
+        self.rests_until: datetime | None = None
         self.greenlet: greenlet | None = None
 
 

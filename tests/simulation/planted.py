@@ -126,6 +126,11 @@ PLANTED: tuple[Planted, ...] = (
         [Patch("catch_up", "hold.gmail.history(start,", "hold.gmail.history(start + 1,")],
     ),
     Planted(
+        "ids compared as text",
+        2000,
+        [Patch("catch_up", "max(mailbox.cursor, cursor)", "int(max(str(mailbox.cursor), str(cursor)))")],
+    ),
+    Planted(
         "page without history ends the loop",
         400,
         [
@@ -323,7 +328,7 @@ PLANTED: tuple[Planted, ...] = (
     ),
     Planted(
         "second gap forgets the first",
-        1200,
+        1600,
         [Patch("reconcile", "anchor=under_way.anchor or mailbox.cursor", "anchor=mailbox.cursor")],
     ),
     Planted(
@@ -354,13 +359,13 @@ PLANTED: tuple[Planted, ...] = (
     ),
     # Nothing is lost in silence (law 6).
     Planted(
-        "429 counted as success",
-        800,
+        "429 in a batch counted as success",
+        1600,
         [
             Patch(
                 "adapters.gmail.gets",
                 "            elif isinstance(answer, BadRequest):\n",
-                "            elif isinstance(answer, Throttled):\n"
+                "            elif isinstance(answer, Throttled) and len(ids) > 1:\n"
                 "                continue\n"
                 "            elif isinstance(answer, BadRequest):\n",
             ),
@@ -491,6 +496,47 @@ PLANTED: tuple[Planted, ...] = (
                 "replace(mailbox, throttled_until=None)",
             ),
         ],
+    ),
+    Planted(
+        "hint cleared at the end of a turn",
+        800,
+        [
+            Patch(
+                "engine",
+                "            fresh = self.store.mailbox",
+                "            self.store.drop_hint(errand.mailbox)\n            fresh = self.store.mailbox",
+            )
+        ],
+    ),
+    Planted(
+        "parked message that is late counted as gone",
+        400,
+        [Patch("retry", "item.id in fetched.gone and hold.clock.now() - item.first_at < GONE_AFTER", "False")],
+    ),
+    Planted(
+        "what the mirror knows of a thread taken for proof",
+        2000,
+        [Patch("planner", "0 < run.anchor < newest", "0 < run.anchor and mirrored.history_id < newest")],
+    ),
+    Planted(
+        "deleted message looked for only where history has it",
+        2000,
+        [Patch("catch_up", "        look_up(hold, sheet, set(), lost)\n", "")],
+    ),
+    Planted(
+        "batch paid for as one call",
+        2000,
+        [Patch("adapters.gmail.calls", "self._prices[method] * len(ids)", "self._prices[method]")],
+    ),
+    Planted(
+        "time named by Gmail ignored",
+        2000,
+        [Patch("engine", "until = hold.mailbox.throttled_until", "until = None")],
+    ),
+    Planted(
+        "level of the budget not stored",
+        1200,
+        [Patch("lease", "quota=self.gmail.quota, ", "")],
     ),
 )
 

@@ -43,7 +43,7 @@ class User:
             (self.marks_as_spam, 3),
             (self.makes_a_label, 2),
             (self.deletes_a_label, 1),
-            (self.merges_threads, 3),
+            (self.merges_threads, 6),
             (self.loses_history, rng.choice([0, 0, 2, 8])),
             (self.loses_page_tokens, rng.choice([0, 2])),
         ]
@@ -166,6 +166,9 @@ class User:
         self._tell(f"sees thread {one} merged into {other}")
 
     def loses_history(self) -> None:
+        """All history is lost, and with it what nobody has read yet."""
+        for _ in range(self._rng.choice([0, 1, 3])):
+            self.act()
         self._gmail.expire_history()
         self._post.way.faults.strike("history lost")
         self._tell("loses all history")
@@ -178,7 +181,7 @@ class User:
         """Draw how Gmail is with this mailbox: what lags, and what comes empty."""
         rng, gmail = self._rng, self._gmail
         gmail.history_lag = timedelta(seconds=rng.choice([0, 0, 0, 2, 40]))
-        gmail.get_lag = timedelta(seconds=rng.choice([0, 0, 0, 2, 40]))
+        gmail.get_lag = timedelta(seconds=rng.choice([0, 0, 0, 2, 40, 150]))
         gmail.empty_page_chance = rng.choice([0.0, 0.0, 0.3])
         self._post.moody = rng.random() < 0.15
 

@@ -144,7 +144,7 @@ class World:
         self.disturbances = 0
         self.owed: Counter[str] = Counter()
         store = Database(way, self.memory, self.checkers, self.meter)
-        store.on_drop = lambda mailbox: self._disturbed("hint dropped")
+        store.on_drop = self._hint_dropped
         accounts = Accounts(self.hub, self.posts, self.units_per_minute)
         step = timedelta(seconds=rng.choice([1, 20, 480, 480]))
         self.apps = [self._app(store, accounts, step) for _ in range(INSTANCES)]
@@ -166,6 +166,9 @@ class World:
     def _move_in(self, address: str, way: Way) -> None:
         rng = self.rng
         gmail = GmailMailbox(address, clock=self.hub, rng=Random(rng.random()))
+        if rng.random() < 0.1:
+            # The next ids have one digit more.
+            gmail._state.log.head = gmail._state.log.floor = 10 ** rng.choice([5, 6]) - rng.randrange(1, 300)
         checker = Checker(address, gmail, self.memory, self.objects.data)
         append = gmail._state.log.append
 
@@ -208,7 +211,7 @@ class World:
     def _storm(self) -> None:
         rng, hub = self.rng, self.hub
         for user in self.users:
-            for _ in range(rng.choice([0, 1, 2, 6])):
+            for _ in range(40 if rng.random() < 0.03 else rng.choice([0, 1, 2, 6])):
                 user.receives()
             user.moods()
         self.faults.draw()
@@ -216,9 +219,12 @@ class World:
         length = rng.choice([20.0, 120.0, 900.0, 2400.0])
         for address in self.posts:
             hub.at(rng.random(), partial(self._connects, address))
+        # Some users do everything at once.
+        span = rng.choice([length, length, 10.0])
+        first = (length - span) * rng.random()
         for user in self.users:
             for _ in range(rng.choice([1, 3, 5, 12])):
-                hub.at(length * rng.random(), user.act)
+                hub.at(first + span * rng.random(), user.act)
         for _ in range(rng.choice([0, 0, 1, 3])):
             hub.at(length * rng.random(), self._adversary)
         for _ in range(rng.choice([0, 0, 1, 2])):
@@ -355,7 +361,8 @@ class World:
 
     def _disturbed(self, kind: str) -> None:
         self.hub.trail.append(kind)
-        if kind not in PUBSUB and kind not in NOTIFICATION:
+        # Who naps wakes up: that is no reason to lose anything.
+        if kind not in PUBSUB and kind not in NOTIFICATION and kind != "napped":
             self.disturbances += 1
             self.owed.clear()
 
@@ -363,6 +370,11 @@ class World:
         """Whether the lease was left behind by a dead worker: whoever sweeps after its end comes to what is due."""
         holder = self.checkers[address].holder if address in self.checkers else None
         return isinstance(holder, Task) and not holder.alive
+
+    def _hint_dropped(self, address: str) -> None:
+        """A hint that never came true may have hidden true ones; one that is true is not dropped."""
+        if self.memory.states[address].hint > self.posts[address].gmail._visible_head():
+            self._disturbed("hint dropped")
 
     def _check_owed(self, address: str) -> None:
         """Once all is done, what an acknowledged notification announced is mirrored, or the mailbox says why not."""
