@@ -48,4 +48,9 @@ def _progress(result: report.Report) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except BrokenPipeError:
+        # Whoever read the story has read enough.
+        sys.stdout = None
+        sys.exit(1)

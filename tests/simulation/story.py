@@ -25,5 +25,12 @@ class Story:
         """Tell one thing."""
         if self._listen is not None:
             name = who if isinstance(who, str) else f"{who.mailbox[:3]} {who.name} #{who.number}".lstrip()
-            moment = timedelta(milliseconds=round(self._hub.seconds * 1000))
-            self._listen(f"{str(moment)[:-3] if moment.microseconds else moment!s:>12}  {name:<24} {what}")
+            self._listen(f"{_moment(self._hub.seconds):>14}  {name:<28} {what}")
+
+
+def _moment(seconds: float) -> str:
+    """Virtual time as people write it: `0:02:05.250`, or `2d 0:02:05.250`."""
+    milliseconds = round(seconds * 1000)
+    days, rest = divmod(milliseconds, 86_400_000)
+    text = f"{timedelta(seconds=rest // 1000)}.{rest % 1000:03d}"
+    return f"{days}d {text}" if days else text

@@ -60,7 +60,10 @@ class User:
 
     def _some(self, most: int) -> list[str]:
         ids = list(self._gmail._state.messages)
-        return self._rng.sample(ids, min(len(ids), self._rng.randint(1, most)))
+        some = self._rng.sample(ids, min(len(ids), self._rng.randint(1, most)))
+        if not some:
+            raise IndexError("There is no message.")
+        return some
 
     def _one(self, label: str | None = None) -> str:
         messages = self._gmail._state.messages
