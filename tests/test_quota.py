@@ -11,7 +11,7 @@ from mailmirror.quota import DEAREST, MAX_WAIT_SECONDS, PRICES, Budget, bucket
 
 from tests.clock import VirtualClock
 
-UNITS_PER_MINUTE = st.sampled_from([200, 1_000, 6_000, 15_000, 1_000_000])
+UNITS_PER_MINUTE = st.sampled_from([500, 1_000, 6_000, 15_000, 1_000_000])
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["take", "pause", "resume", "drain"]),
@@ -128,7 +128,7 @@ def test_drain() -> None:
 
 def test_no_call_is_impossible() -> None:
     """The dearest call fits into the smallest bucket; a smaller quota than that is refused with a sentence."""
-    assert bucket(200).capacity >= DEAREST == PRICES["2026"]["users.watch"]
+    assert bucket(500).capacity >= DEAREST == PRICES["2026"]["users.watch"]
     with pytest.raises(ValueError, match="too few"):
         bucket(199)
 
