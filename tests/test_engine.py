@@ -708,3 +708,15 @@ def test_an_outage_of_gmail_leaves_everything_as_it_was(world: World) -> None:
 def test_a_lost_lease_is_an_error_that_comes_back() -> None:
     """LeaseLost asks Pub/Sub to deliver again: whether the other worker saw the hint is not known."""
     assert LeaseLost.acknowledge is False
+
+
+def test_a_stale_notification_goes_on_with_what_another_left() -> None:
+    """A push with an old id is no reason to leave a hint that is above the cursor to the sweep."""
+    world = connected(World())
+    old = world.head()
+    world.ada.deliver(mail("One"))
+    world.notify()
+    late = world.ada.deliver(mail("Left behind"))
+    world.store.raise_hint(ADA, world.head(), world.clock.now() + timedelta(minutes=15))
+    assert world.notify(old) == 204
+    assert late in world.documents("messages")

@@ -716,3 +716,28 @@ def test_retries_do_not_hide_the_message_that_kills() -> None:
     # Three times unnoticed, twice in hand.
     assert killed == 5
     assert world.documents("parked")[poison]["deadly"]
+
+
+def test_a_run_in_careful_hands_passes_what_the_policy_does_not_want() -> None:
+    """While workers keep dying, a message of a thread that is excluded by now does not stop the run."""
+    world = World()
+    first = world.ada.deliver(mail("First"))
+    world.clock.advance(1)
+    second = world.ada.deliver(mail("Second"), thread_id=first)
+    world.app.connect(ADA, Policy(include_spam_trash=False))
+
+    def die(method: str, subject: str) -> None:
+        if method == "users.messages.get":
+            raise Killed
+
+    world.accounts.before = die
+    for _ in range(3):
+        with pytest.raises(Killed):
+            world.work_once()
+        world.outbox.publish(ADA, "sync")
+        world.clock.advance(121)
+    world.ada.trash(second)
+    world.accounts.before = None
+    world.work(limit=5)
+    assert world.documents("messages").keys() == {first}
+    assert (world.state().phase, world.state().counts.parked, world.state().takeovers) == ("live", 0, 0)

@@ -370,7 +370,7 @@ def _refusal(mailbox: Mailbox, errand: Errand, now: datetime) -> Status | None:
     """Return why nothing is to be done now, None if there is no reason."""
     if mailbox.phase in ("stopped", "purging"):
         return "stopped"
-    if errand.hint and errand.hint < mailbox.cursor:
+    if errand.hint and errand.hint < mailbox.cursor and mailbox.hint <= mailbox.cursor:
         return "stale"
     if mailbox.phase == "reauth_required" and mailbox.next_due_at > now and not errand.insist:
         return "reauth"

@@ -6,7 +6,6 @@ Law 6: every message of an item is brought, gone or parked.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from mailmirror.fetch import Fetched, deleted_since, fetch_messages
 from mailmirror.lease import Hold
@@ -24,19 +23,6 @@ def doubt(hold: Hold, run: Run, fetched: Fetched) -> None:
     told = deleted_since(hold, run.signpost)
     for message_id in [message_id for message_id in fetched.gone if message_id not in told]:
         fetched.doubt(hold, message_id)
-
-
-def narrowed(hold: Hold, run: Run, item: Item, known: Mapping[ThreadId, Thread]) -> tuple[list[Item], int]:
-    """Narrow an item to one message, while workers keep dying.
-
-    Returns:
-        What to fetch now, and 1 if the item is done with it, 0 if more of it is to be brought.
-    """
-    entries = known[item.thread_id].messages if item.thread_id in known else {}
-    left = [message_id for message_id in item.get if message_id not in entries and message_id not in hold.parked]
-    if item.stale or item.look or run.mode == "full" or not left:
-        return [item], 1
-    return [replace(item, get=(left[0],), way="messages")], int(len(left) == 1)
 
 
 def fetch_items(

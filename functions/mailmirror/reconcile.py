@@ -243,10 +243,10 @@ class Reconcile:
         rest = items[run.offset :]
         mailbox = self.hold.mailbox
         count = planner.take(rest, self.prices, units=self.hold.gmail.affordable(planner.SLICE_SECONDS))
-        chosen = rest[: min(count, 1) if self.hold.careful else count]
+        if self.hold.careful:
+            count = min(count, 1)
+        chosen = rest[:count]
         known = self.hold.store.threads(mailbox.email_address, [item.thread_id for item in chosen])
-        if self.hold.careful and chosen:
-            chosen, count = mending.narrowed(self.hold, run, chosen[0], known)
         done = run.offset + count
         after = replace(run, offset=done) if done < len(items) else replace(run, at=run.at - 1, offset=0)
         fetched = mending.fetch_items(self.hold, run, chosen, known, self.origin)

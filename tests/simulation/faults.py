@@ -27,10 +27,11 @@ BLOBS = ("blob refused",)
 DEATH = ("killed before", "killed after", "instance killed", "napped")
 KINDS = STORE + GMAIL + HISTORY + BATCH + PUBSUB + NOTIFICATION + BLOBS + DEATH
 
-# Calls of Gmail and the store are many, batches and notifications few. A 404 of history starts a run again from its
-# listing: more than a few, and none would ever end.
+# Calls of Gmail and the store are many, batches and notifications few.
 WEIGHTS = dict.fromkeys(NOTIFICATION + PUBSUB, 4.0) | dict.fromkeys((*BATCH, "page token expired"), 8.0)
-WEIGHTS["history 404"] = 1 / 8
+WEIGHTS["history 404"] = 1 / 2
+# These start a listing again from its first page: more than a few, and none would ever end.
+MOST = {"history 404": 5, "page token expired": 10}
 
 
 class Faults:
@@ -58,7 +59,7 @@ class Faults:
     def strikes(self, kind: str) -> bool:
         """Whether a fault of a kind happens here and now."""
         rate = self.rates.get(kind)
-        if rate is None or self.rng.random() >= rate:
+        if rate is None or self.rng.random() >= rate or self.struck[kind] >= MOST.get(kind, self.struck[kind] + 1):
             return False
         self.strike(kind)
         return True

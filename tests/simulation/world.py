@@ -382,6 +382,11 @@ class World:
         state = self.memory.states.get(address)
         if not owed or state is None or any(task.mailbox == address for task in self.hub.tasks.values()):
             return
+        lease = self.memory.leases.get(address)
+        if lease is not None and not lease.free(self.hub.now()):
+            # Whoever had it is gone without giving it back: the sweep after its end comes to what is due.
+            del self.owed[address]
+            return
         if self.pubsub.underway[address]:
             return
         if state.cursor < owed and not self._explained(address):
