@@ -1,7 +1,7 @@
 # Everything runs in .venv, which the first target that needs it builds from the pinned requirements.
 # Needed on the machine: make and Python 3.11 or newer. Google's emulators and Terraform are used where they are found.
 
-PACKAGES := $(wildcard functions local tests bench)
+PACKAGES := $(wildcard functions local mailmirror_cli tests bench)
 VENV     := .venv
 READY    := $(VENV)/ready
 # A value as one word of the shell, whatever is in it: o'brien@example.com is an address.
@@ -36,7 +36,7 @@ endef
 export PYTHONPATH := $(CURDIR)/functions:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev consent check format test sim soak plan deploy docs requirements clean
+.PHONY: help demo dev consent doctor check format test sim soak bench plan deploy docs requirements clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ dev: $(READY)  ## the same stack, kept running: the same variables
 consent: $(READY)  ## ask a user for consent, where GMAIL_AUTH=oauth: PROJECT=id MAILBOX=address CLIENT=file (the OAuth client) SCOPES=list
 	@$(VENV)/bin/python -m local consent --project $(call quoted,$(PROJECT)) --mailbox $(call quoted,$(MAILBOX)) \
 	    --client $(call quoted,$(CLIENT))$(if $(SCOPES), --scopes $(call quoted,$(SCOPES)))
+
+doctor: $(READY)  ## what is wrong with a deployment, and the commands that mend it: PROJECT=id REGION=name MAILBOX=address JSON=1
+	@$(VENV)/bin/mailmirror doctor$(if $(PROJECT), --project $(call quoted,$(PROJECT)))$(if \
+	    $(REGION), --region $(call quoted,$(REGION)))$(if $(MAILBOX), --mailbox $(call quoted,$(MAILBOX)))$(if $(JSON), --json)
 
 check: $(READY)  ## format, lint, types and who may import whom
 	$(VENV)/bin/ruff format --check .
@@ -72,6 +76,9 @@ sim: $(READY)  ## random schedules of crashes, faults and reorderings: SEEDS=200
 soak: $(READY)  ## functions killed and paused again and again on Google's emulators, mailbox and mirror compared: ROUNDS=100 SEED=number
 	@$(VENV)/bin/python -m tests.e2e.soak --rounds $(call quoted,$(or $(ROUNDS),100))$(if \
 	    $(SEED), --seed $(call quoted,$(SEED)))
+
+bench: $(READY)  ## what it costs and how fast it is, against the bounds it promises: ONLY=subject JSON=file
+	@$(VENV)/bin/python -m bench$(if $(ONLY), --only $(call quoted,$(ONLY)))$(if $(JSON), --json $(call quoted,$(JSON)))
 
 plan:  ## what a deployment would change, saved in terraform/tfplan: PROJECT=id REGION=name STATE=bucket (for remote state)
 	@$(TERRAFORM_READY)
@@ -99,6 +106,7 @@ $(READY): requirements-dev.txt
 	        echo "Preparing $(VENV) with $$("$$python" --version) and the pinned requirements: a minute, once." && \
 	        "$$python" -m venv --clear $(VENV) && \
 	        $(VENV)/bin/pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.txt && \
+	        $(VENV)/bin/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable . && \
 	        touch $@ && exit 0; \
 	        echo "Could not prepare $(VENV): the reason is above." >&2; exit 1; \
 	    fi; \
