@@ -18,32 +18,54 @@ HistoryId = int
 
 Phase = Literal["connecting", "backfilling", "live", "recovering", "throttled", "reauth_required", "stopped", "purging"]
 Origin = Literal["live", "backfill", "repair"]
-Mode = Literal["first", "repair", "full", "audit"]
+# What somebody wants of a mailbox; the phase says how far that is.
+Wanted = Literal["live", "stopped", "purged"]
+Mode = Literal["first", "repair", "full", "audit", "policy"]
+# Where the body of a mirrored message is; `none` where the policy leaves bodies out.
+Stored = Literal["inline", "storage", "none"]
 Stage = Literal["listing", "planning", "fetching", "deleting", "closing", "finished"]
-Listing = Literal["messages", "drafts", "threads"]
+Listing = Literal["messages", "excluded", "threads"]
+# What the Directory API says of somebody; `external` is whoever is no active user of this Workspace account.
+Standing = Literal["active", "suspended", "archived", "no_mailbox", "external", "group"]
 ChangeType = Literal["messageAdded", "messageDeleted", "labelsChanged"]
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Which messages of a mailbox are mirrored.
+    """Which messages of a mailbox are mirrored, and how much of each.
 
     Attributes:
         include_spam_trash: mirror messages in SPAM and TRASH; without it they leave the mirror as if deleted.
         drafts: mirror drafts; every automatic save of a draft is a new message in Gmail.
+        label_ids: mirror only messages with one of these labels; empty: whatever the labels.
+        exclude_label_ids: mirror no message with one of these labels.
+        since: mirror only messages that Gmail accepted at this time or later; None: however old.
+        bodies: mirror text, html and attachment names; without it headers, labels and snippet alone.
     """
 
     include_spam_trash: bool = True
     drafts: bool = False
+    label_ids: tuple[LabelId, ...] = ()
+    exclude_label_ids: tuple[LabelId, ...] = ()
+    since: datetime | None = None
+    bodies: bool = True
 
     def excluded_labels(self) -> frozenset[LabelId]:
         """Return the labels that keep a message out of the mirror."""
-        spam_trash = frozenset[str]() if self.include_spam_trash else frozenset({"SPAM", "TRASH"})
-        return spam_trash if self.drafts else spam_trash | {"DRAFT"}
+        excluded = frozenset(self.exclude_label_ids)
+        if not self.include_spam_trash:
+            excluded |= {"SPAM", "TRASH"}
+        return excluded if self.drafts else excluded | {"DRAFT"}
 
-    def wants(self, label_ids: frozenset[LabelId]) -> bool:
-        """Return whether a message with these labels belongs in the mirror."""
-        return not (label_ids & self.excluded_labels())
+    def wants(self, label_ids: frozenset[LabelId], internal_date: datetime | None = None) -> bool:
+        """Return whether a message with these labels and this date belongs in the mirror; None: the date is unknown."""
+        if label_ids & self.excluded_labels() or (self.label_ids and not label_ids.intersection(self.label_ids)):
+            return False
+        return self.since is None or internal_date is None or internal_date >= self.since
+
+    def enters(self, added: frozenset[LabelId], removed: frozenset[LabelId]) -> bool:
+        """Return whether a change of labels may bring a message into the policy that was outside of it."""
+        return bool(removed & self.excluded_labels() or added.intersection(self.label_ids))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +85,9 @@ class Run:
     Attributes:
         anchor: the mirror was complete up to this history id when the run began; threads changed after it are stale.
         signpost: the mailbox's history id read before the listing.
+        policy: which messages the run lists and compares by; another one on the mailbox makes it list again.
         listing: which listing is being read; `page_token` is its checkpoint.
+        scope: which of the labels that narrow this listing is being read.
         first_page, pages: manifest documents `first_page` to `pages` - 1 belong to the current listing; earlier ones to
             a listing that had to be started again.
         plan_after: planning has compared all threads up to this id.
@@ -76,6 +100,7 @@ class Run:
         found: messages that existed, were wanted and were not in the mirror until this run brought them.
         extra, removed: mirrored messages that the complete listing does not have, and those of them deleted.
         units, rejected: quota units spent by the run and calls refused for quota.
+        paused_until: the day's quota is used up, and live mail alone goes on until then.
     """
 
     id: str
@@ -84,8 +109,10 @@ class Run:
     anchor: HistoryId
     signpost: HistoryId
     started_at: datetime
+    policy: Policy = Policy()
     stage: Stage = "listing"
     listing: Listing = "messages"
+    scope: int = 0
     page_token: str | None = None
     first_page: int = 0
     pages: int = 0
@@ -108,6 +135,7 @@ class Run:
     rejected: int = 0
     planned_units: int = 0
     eta_at: datetime | None = None
+    paused_until: datetime | None = None
     finished_at: datetime | None = None
     error: str | None = None
 
@@ -144,10 +172,14 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """The level of the mailbox's token bucket, in quota units, at a time."""
+    """The level of the mailbox's token bucket, in quota units, at a time.
+
+    `today` are the units spent since midnight UTC before `at`.
+    """
 
     units: float
     at: datetime
+    today: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +210,51 @@ class Unreached:
 
 
 @dataclass(frozen=True, slots=True)
+class Purge:
+    """A mailbox's deletion under way: what is gone so far, by the collection it was in.
+
+    Attributes:
+        documents: deleted documents by collection: `messages`, `threads`, `deltas` …
+        objects: deleted objects of large bodies.
+        started_at: when the first of it was deleted.
+    """
+
+    started_at: datetime
+    documents: Mapping[str, int] = field(default_factory=dict)
+    objects: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a deletion came to: document `receipts/{mailbox}`, all that is left of a purged mailbox until `expire_at`.
+
+    Attributes:
+        email_address: the mailbox.
+        documents: deleted documents by collection, the mailbox's own document and lease not counted.
+        objects: deleted objects of large bodies.
+        secrets: deleted secrets: the refresh token, where there was one.
+        watch_stopped: whether Gmail confirmed that it stops notifying; otherwise the watch lapses within 7 days.
+        started_at, purged_at: when.
+        expire_at: for a TTL policy.
+    """
+
+    email_address: MailboxId
+    documents: Mapping[str, int]
+    objects: int
+    secrets: int
+    watch_stopped: bool
+    started_at: datetime
+    purged_at: datetime
+    expire_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Mailbox:
     """The state of one mailbox: document `mailboxes/{id}`.
 
-    `hint`, `policy`, `watch`, `request` and `next_due_at` are also written by workers that hold no lease; all other
-    fields are written only by a commit under the lease, and `revision` counts those commits. `suspect` are the messages
-    that were in hand when workers died, and how often each was taken in hand.
+    `hint`, `policy`, `watch`, `request`, `wanted` and `next_due_at` are also written by workers that hold no lease; all
+    other fields are written only by a commit under the lease, and `revision` counts those commits. `suspect` are the
+    messages that were in hand when workers died, and how often each was taken in hand.
     """
 
     email_address: MailboxId
@@ -191,6 +262,7 @@ class Mailbox:
     watch: Watch
     next_due_at: datetime
     phase: Phase = "connecting"
+    wanted: Wanted = "live"
     policy: Policy = Policy()
     cursor: HistoryId = 0
     hint: HistoryId = 0
@@ -212,6 +284,7 @@ class Mailbox:
     unreached: tuple[Unreached, ...] = ()
     quota: Quota | None = None
     problem: Problem | None = None
+    purge: Purge | None = None
 
     @property
     def active_run(self) -> Run | None:
@@ -290,14 +363,14 @@ class Headers:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The text of a message: inline, or at `uri` in Cloud Storage when it is too large for a document.
+    """The text of a message: inline, at `uri` in Cloud Storage when it is too large for a document, or not mirrored.
 
     `truncated` tells that `text` and `html` together with `uri` do not hold everything.
     """
 
     text: str = ""
     html: str = ""
-    stored: Literal["inline", "storage"] = "inline"
+    stored: Stored = "inline"
     uri: str | None = None
     truncated: bool = False
 
@@ -369,7 +442,7 @@ class Entry:
     from_: str = ""
     subject: str = ""
     snippet: str = ""
-    stored: Literal["inline", "storage"] = "inline"
+    stored: Stored = "inline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -492,4 +565,20 @@ class ThreadPage:
     """One page of threads.list: (thread id, history id) pairs."""
 
     refs: tuple[tuple[ThreadId, HistoryId], ...]
+    next_page_token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody the Directory API names, and whether there can be a mailbox of theirs."""
+
+    address: MailboxId
+    standing: Standing = "active"
+
+
+@dataclass(frozen=True, slots=True)
+class PeoplePage:
+    """One page of a group's members or of an organisational unit's users."""
+
+    people: tuple[Person, ...]
     next_page_token: str | None

@@ -5,6 +5,7 @@ in `adapters/` and a behavioural fake or second adapter that passes the same con
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Literal, Protocol
 
@@ -25,18 +26,21 @@ from mailmirror.model import (
     MessageId,
     MessagePage,
     Parked,
+    PeoplePage,
     Policy,
     Profile,
     Quota,
+    Receipt,
     RunRequest,
     Thread,
     ThreadId,
     ThreadPage,
+    Wanted,
     Watch,
 )
 from mailmirror.slice import Document, Path, Write
 
-Task = Literal["sync", "renew"]
+Task = Literal["sync", "renew", "purge"]
 
 
 class Clock(Protocol):
@@ -72,8 +76,17 @@ class Gmail(Protocol):
         """The level of the budget now, to be stored with the next commit."""
         ...
 
+    @property
+    def day_left(self) -> int | None:
+        """The quota units that runs may still spend today; None when the day has no limit."""
+        ...
+
     def affordable(self, seconds: float) -> int:
         """Return the quota units that can be spent within `seconds`, waiting included."""
+        ...
+
+    def sparing(self) -> AbstractContextManager[None]:
+        """Return a context in which calls leave the reserve of the budget to live mail: a run's slices."""
         ...
 
     def profile(self) -> Profile:
@@ -90,31 +103,45 @@ class Gmail(Protocol):
         ...
 
     def list_messages(
-        self, page_token: str | None, *, include_spam_trash: bool, label_ids: Sequence[LabelId] = ()
+        self,
+        page_token: str | None,
+        *,
+        include_spam_trash: bool,
+        label_ids: Sequence[LabelId] = (),
+        since: datetime | None = None,
     ) -> MessagePage:
-        """users.messages.list, 500 a page; `label_ids` narrows to messages with all of them.
+        """users.messages.list, 500 a page; `label_ids` narrows to messages with all of them, `since` to newer ones.
 
         Raises:
             PageTokenExpired: the page token was refused.
         """
         ...
 
-    def list_threads(self, page_token: str | None, *, include_spam_trash: bool) -> ThreadPage:
-        """users.threads.list, 500 a page.
+    def list_threads(
+        self,
+        page_token: str | None,
+        *,
+        include_spam_trash: bool,
+        label_ids: Sequence[LabelId] = (),
+        since: datetime | None = None,
+    ) -> ThreadPage:
+        """users.threads.list, 500 a page, narrowed as messages are: to threads that have such a message.
 
         Raises:
             PageTokenExpired: the page token was refused.
         """
         ...
 
-    def messages(self, ids: Sequence[MessageId]) -> Mapping[MessageId, Message | Gone | Failed]:
-        """users.messages.get in full for each id: a result for every id, none dropped."""
+    def messages(self, ids: Sequence[MessageId], *, bodies: bool = True) -> Mapping[MessageId, Message | Gone | Failed]:
+        """users.messages.get for each id, in full or without bodies: a result for every id, none dropped."""
         ...
 
     def threads(
-        self, ids: Sequence[ThreadId], *, minimal: bool = False
+        self, ids: Sequence[ThreadId], *, minimal: bool = False, bodies: bool = True
     ) -> Mapping[ThreadId, FetchedThread | Gone | Failed]:
-        """users.threads.get for each id, in full or only ids and labels: a result for every id, none dropped."""
+        """users.threads.get for each id, in full, without bodies, or only ids and labels: a result for every id, none
+        dropped.
+        """
         ...
 
     def labels(self) -> tuple[Label, ...]:
@@ -125,12 +152,22 @@ class Gmail(Protocol):
         """users.watch: create or renew the watch on the notification topic."""
         ...
 
+    def stop(self) -> None:
+        """users.stop: Gmail publishes nothing about this mailbox any more."""
+        ...
+
 
 class GmailAccounts(Protocol):
     """Opens mailboxes in Gmail."""
 
     def open(self, mailbox: MailboxId, quota: Quota | None) -> Gmail:
         """Return the mailbox, its budget at the level last stored (None: never used)."""
+        ...
+
+    def forget(self, mailbox: MailboxId) -> int:
+        """Delete for good what lets this mailbox be opened, where that is kept for each mailbox, and return how many
+        secrets that was. Raises `GmailUnavailable`, `GmailRejected`.
+        """
         ...
 
 
@@ -158,7 +195,7 @@ class Store(Protocol):
         ...
 
     def watches_expiring(self, before: datetime) -> Iterator[Due]:
-        """Yield the mailboxes whose watch expires before a time, and when: the first to lapse first."""
+        """Yield the mailboxes wanted live whose watch expires before a time, and when: the first to lapse first."""
         ...
 
     def raise_hint(self, mailbox: MailboxId, history_id: HistoryId, due_at: datetime | None = None) -> None:
@@ -173,6 +210,15 @@ class Store(Protocol):
 
     def set_watch(self, mailbox: MailboxId, watch: Watch) -> None:
         """Store the watch, without a lease."""
+        ...
+
+    def want(self, mailbox: Mailbox, wanted: Wanted, *, due_at: datetime) -> bool:
+        """Store what is wanted of a mailbox, and when it is due for that, without a lease.
+
+        Returns:
+            False when what is wanted now is not what `mailbox` says: somebody else was faster and nothing was written,
+            or this very wish was stored and its answer lost.
+        """
         ...
 
     def request_run(self, mailbox: Mailbox, request: RunRequest, *, policy: Policy | None = None) -> bool:
@@ -194,7 +240,8 @@ class Store(Protocol):
         ...
 
     def acquire(self, mailbox: Mailbox, *, owner: str, now: datetime, expires_at: datetime) -> Held:
-        """Take the lease: one read, one write, and one more read only when `mailbox` turns out to be outdated.
+        """Take the lease: one read, one write, and one more read only when `mailbox` turns out to be outdated, or there
+        is no lease yet: then the mailbox may be gone, purged with its lease.
 
         Args:
             mailbox: the state as read before.
@@ -218,7 +265,8 @@ class Store(Protocol):
     ) -> Held:
         """Write documents, the mailbox's changed fields and the lease in one atomic batch.
 
-        The fields that workers without a lease write too (`hint`, `policy`, `watch`, `request`) are not written here.
+        The fields that workers without a lease write too (`hint`, `policy`, `watch`, `request`, `wanted`) are not
+        written here.
         When the state did not change and there are no writes, only the lease is written.
 
         Args:
@@ -253,6 +301,26 @@ class Store(Protocol):
         """Return all parked messages, the next to be tried first."""
         ...
 
+    # The end of a mailbox
+
+    def below(self, mailbox: MailboxId, *, limit: int) -> list[Path]:
+        """Return the paths of at most `limit` documents below the mailbox, whatever collection they are in and however
+        deep; empty only if there is none. One read a path, and one more.
+        """
+        ...
+
+    def remove(self, held: Held, receipt: Receipt) -> None:
+        """Delete the mailbox document and its lease, and store the receipt, in one atomic batch.
+
+        Raises:
+            LeaseLost: somebody else took the lease; nothing was written.
+        """
+        ...
+
+    def receipt(self, mailbox: MailboxId) -> Receipt | None:
+        """Return the receipt of a mailbox that was purged."""
+        ...
+
 
 class Blobs(Protocol):
     """Large bodies, outside the store.
@@ -268,6 +336,12 @@ class Blobs(Protocol):
         """Return which version of an object is there now, None if there is none. Raises `StoreUnavailable`."""
         ...
 
+    def versions(self, prefix: str, *, limit: int) -> dict[str, int]:
+        """Return at most `limit` objects whose name begins with `prefix`, with their versions; empty only if there is
+        none. Raises `StoreUnavailable`.
+        """
+        ...
+
     def delete(self, name: str, version: int) -> None:
         """Delete an object if it still has this version; absent or replaced is no error. Raises `StoreUnavailable`."""
         ...
@@ -278,4 +352,27 @@ class Publisher(Protocol):
 
     def publish(self, mailbox: MailboxId, task: Task) -> None:
         """Return when the message is accepted. Raises `StoreUnavailable` when Pub/Sub did not take it."""
+        ...
+
+
+class Directory(Protocol):
+    """The people of a Google Workspace account, as its administrator sees them.
+
+    Each call raises `DirectoryUnavailable`, or `DirectoryRejected` when the configuration is wrong.
+    """
+
+    def members(self, group: str, page_token: str | None) -> PeoplePage:
+        """Return members of a group, those of the groups in it included.
+
+        Raises:
+            InvalidInput: there is no such group, or the page token was refused.
+        """
+        ...
+
+    def users(self, org_unit: str, page_token: str | None) -> PeoplePage:
+        """Return users of an organisational unit and of those below it; `/` is the whole account.
+
+        Raises:
+            InvalidInput: there is no such unit, or the page token was refused.
+        """
         ...
