@@ -6,7 +6,9 @@ covers that.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from mailmirror.adapters.gmail import (
@@ -19,6 +21,7 @@ from mailmirror.adapters.gmail import (
     parse_thread_page,
     parse_watch,
 )
+from mailmirror.adapters.gmail.client import newer
 from mailmirror.errors import GmailUnavailable, HistoryExpired, PageTokenExpired, UnknownMailbox
 from mailmirror.model import (
     Failed,
@@ -52,6 +55,8 @@ class InProcessAccounts:
         calls: (method, detail) of every call made.
         spent: quota units of all of them.
         before: called with each method and its subject before the call; raise there to inject a fault.
+        units_per_minute, units_per_day: the quota.
+        secrets: how many secrets are kept that let a mailbox be opened, by address.
     """
 
     clock: Clock
@@ -60,12 +65,20 @@ class InProcessAccounts:
     calls: list[tuple[str, str]] = field(default_factory=list)
     spent: int = 0
     before: Callable[[str, str], None] | None = None
+    units_per_day: int | None = None
+    secrets: dict[MailboxId, int] = field(default_factory=dict)
 
     def open(self, mailbox: MailboxId, quota: Quota | None) -> Gmail:
         """Return the mailbox."""
         if mailbox not in self.mailboxes:
             raise UnknownMailbox(mailbox)
         return InProcessGmail(self, mailbox, quota)
+
+    def forget(self, mailbox: MailboxId) -> int:
+        """Delete the secrets kept for a mailbox."""
+        if self.before is not None:
+            self.before("forget", mailbox)
+        return self.secrets.pop(mailbox, 0)
 
     def made(self, method: str) -> int:
         """Return how many calls of a method were made."""
@@ -78,7 +91,8 @@ class InProcessGmail:
     def __init__(self, accounts: InProcessAccounts, mailbox: MailboxId, quota: Quota | None) -> None:
         self._accounts = accounts
         self._mailbox = accounts.mailboxes[mailbox]
-        self._budget = Budget(bucket(accounts.units_per_minute), accounts.clock, quota)
+        size = bucket(accounts.units_per_minute)
+        self._budget = Budget(size, accounts.clock, quota, units_per_day=accounts.units_per_day)
         self.rejected = 0
 
     @property
@@ -89,8 +103,15 @@ class InProcessGmail:
     def quota(self) -> Quota:
         return self._budget.level()
 
+    @property
+    def day_left(self) -> int | None:
+        return self._budget.day_left
+
     def affordable(self, seconds: float) -> int:
         return self._budget.affordable(seconds)
+
+    def sparing(self) -> AbstractContextManager[None]:
+        return self._budget.sparing()
 
     def _ask(self, method: str, subject: str = "") -> None:
         price = PRICES["2026"][method]
@@ -114,40 +135,61 @@ class InProcessGmail:
             raise PageTokenExpired(str(error)) from error
 
     def list_messages(
-        self, page_token: str | None, *, include_spam_trash: bool, label_ids: Sequence[str] = ()
+        self,
+        page_token: str | None,
+        *,
+        include_spam_trash: bool,
+        label_ids: Sequence[str] = (),
+        since: datetime | None = None,
     ) -> MessagePage:
         self._ask("users.messages.list")
-        return parse_message_page(self._listed(self._mailbox.list_messages, page_token, label_ids, include_spam_trash))
+        listed = self._listed(self._mailbox.list_messages, page_token, label_ids, include_spam_trash, since)
+        return parse_message_page(listed)
 
-    def list_threads(self, page_token: str | None, *, include_spam_trash: bool) -> ThreadPage:
+    def list_threads(
+        self,
+        page_token: str | None,
+        *,
+        include_spam_trash: bool,
+        label_ids: Sequence[str] = (),
+        since: datetime | None = None,
+    ) -> ThreadPage:
         self._ask("users.threads.list")
-        return parse_thread_page(self._listed(self._mailbox.list_threads, page_token, (), include_spam_trash))
+        listed = self._listed(self._mailbox.list_threads, page_token, label_ids, include_spam_trash, since)
+        return parse_thread_page(listed)
 
-    def _listed(self, call: Any, token: str | None, label_ids: Sequence[str], include_spam_trash: bool) -> Any:
+    def _listed(
+        self, call: Any, token: str | None, label_ids: Sequence[str], include_spam_trash: bool, since: datetime | None
+    ) -> Any:
         try:
-            return call(token, 500, label_ids, include_spam_trash)
+            return call(token, 500, label_ids, include_spam_trash, newer(since))
         except ApiError as error:
             raise PageTokenExpired(str(error)) from error
 
-    def messages(self, ids: Sequence[str]) -> Mapping[str, Message | Gone | Failed]:
+    def messages(self, ids: Sequence[str], *, bodies: bool = True) -> Mapping[str, Message | Gone | Failed]:
         found: dict[str, Message | Gone | Failed] = {}
         for message_id in ids:
             try:
                 self._ask("users.messages.get", message_id)
-                found[message_id] = parse_message(self._mailbox.get_message(message_id))
+                answer = self._mailbox.get_message(message_id, "full" if bodies else "metadata")
+                found[message_id] = parse_message(answer, bodies=bodies)
             except ApiError:
                 found[message_id] = Gone()
             except GmailUnavailable as error:
                 found[message_id] = Failed(str(error))
         return found
 
-    def threads(self, ids: Sequence[str], *, minimal: bool = False) -> Mapping[str, FetchedThread | Gone | Failed]:
+    def threads(
+        self, ids: Sequence[str], *, minimal: bool = False, bodies: bool = True
+    ) -> Mapping[str, FetchedThread | Gone | Failed]:
+        form = "minimal" if minimal else "full" if bodies else "metadata"
         found: dict[str, FetchedThread | Gone | Failed] = {}
         for thread_id in ids:
             try:
                 self._ask("users.threads.get", thread_id)
-                answer = self._mailbox.get_thread(thread_id, "minimal" if minimal else "full")
-                found[thread_id] = parse_thread(answer, minimal=minimal)
+                found[thread_id] = parse_thread(
+                    self._mailbox.get_thread(thread_id, form), minimal=minimal, bodies=bodies
+                )
             except ApiError:
                 found[thread_id] = Gone()
             except GmailUnavailable as error:
@@ -161,3 +203,7 @@ class InProcessGmail:
     def watch(self) -> Watch:
         self._ask("users.watch")
         return parse_watch(self._mailbox.watch(TOPIC, (), None), self._accounts.clock.now())
+
+    def stop(self) -> None:
+        self._ask("users.stop")
+        self._mailbox.stop()

@@ -12,11 +12,11 @@ The law it keeps: where Google's documentation and reports from the field differ
 
 WHAT IT DOES NOT FAKE
 
-* Authorization: every token is good. A bearer token that is an address says who `me` is; a mailbox can be revoked as a
-  whole. Scopes, and what gmail.metadata forbids, are not checked.
+* Authorization: every token is good, and one that is an address says who `me` is; with `--tokens` `local.google` is
+  asked whose a token is. A mailbox can be revoked as a whole. Scopes and what gmail.metadata forbids go unchecked.
 * `messages.attachments.get`, sending, importing, `messages.modify` and every other method that is not listed in
   `world.METHODS`: they answer 501. The user's side of the mailbox is `control`, not the Gmail API.
-* Search: a `q` is refused with 400 rather than answered wrongly.
+* Search, but for `after:` and epoch seconds: any other `q` is refused with 501 rather than answered wrongly.
 * Gmail's exact threading: a message joins a thread when References or In-Reply-To names one of its messages and the
   subject is the same after Re:, Fwd: and the like.
 * Spam filtering, categories, filters, importance, the 30-day purge of the trash, delegation, chats, classification

@@ -17,6 +17,7 @@ from local.gmail.notifications import Notifier
 from local.gmail.quota import PRICES
 from local.gmail.server import create_app, serve
 from local.gmail.world import World
+from local.google.tokens import told_by
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         for address in options.mailbox:
             world.add(address)
-        server = serve(create_app(world, notifier), options.host, options.port)
+        whose = told_by(options.tokens) if options.tokens else None
+        server = serve(create_app(world, notifier, whose), options.host, options.port)
         url = f"http://{options.host}:{server.server_port}/"
         print(json.dumps({"event": "fake_gmail_listening", "url": url}), flush=True)
         try:
@@ -53,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same mailboxes and losses")
     parser.add_argument("--units-per-minute", type=int, help="quota of each mailbox; without it there is none")
     parser.add_argument("--prices", choices=sorted(PRICES), default="2026", help="what calls cost")
+    parser.add_argument("--tokens", metavar="URL", help="who knows access tokens; without it callers are believed")
     parser.add_argument("--mailbox", action="append", default=[], metavar="ADDRESS", help="a mailbox to begin with")
     return parser
 

@@ -106,8 +106,7 @@ class Mailbox(UserSide):
         q: str | None = None,
     ) -> dict[str, Any]:
         """users.messages.list: newest first, only ids and thread ids, no `messages` at all when there are none."""
-        self._check_listing(label_ids, q)
-        wanted = listing.LabelFilter(label_ids, include_spam_trash)
+        wanted = self._filter(label_ids, include_spam_trash, q)
         messages = self._state.messages
 
         def shown(message_id: str) -> dict[str, Any] | None:
@@ -144,8 +143,7 @@ class Mailbox(UserSide):
         q: str | None = None,
     ) -> dict[str, Any]:
         """users.threads.list: threads with at least one message that passes, the one with the newest message first."""
-        self._check_listing(label_ids, q)
-        wanted = listing.LabelFilter(label_ids, include_spam_trash)
+        wanted = self._filter(label_ids, include_spam_trash, q)
 
         def shown(thread_id: str) -> dict[str, Any] | None:
             thread = self._state.threads[thread_id]
@@ -227,10 +225,9 @@ class Mailbox(UserSide):
     def _new_attachment_id(self) -> str:
         return "ANGjdJ" + encoded(self._reads.randbytes(48)).rstrip("=")
 
-    def _check_listing(self, label_ids: Sequence[str], q: str | None) -> None:
+    def _filter(self, label_ids: Sequence[str], include_spam_trash: bool, q: str | None) -> listing.Filter:
         self._state.labels.require(label_ids)
-        if q:
-            raise invalid_argument("The fake Gmail does not search: list without q and filter the answer.")
+        return listing.Filter(label_ids, include_spam_trash, listing.parse_search(q))
 
 
 def _parse_start(value: int | str | None) -> int:

@@ -81,7 +81,7 @@ class Quota:
 
     @contextmanager
     def charged(self, mailbox: str, method: str, crowd: int = 0) -> Iterator[None]:
-        """Let one call through and charge it, or refuse it; `crowd` counts its siblings in the same batch."""
+        """Let one call through and charge it, or refuse it; `crowd` counts the calls of batches that it joins."""
         with self._lock:
             meter = self._meters.setdefault(mailbox, _Meter())
             refusal = self._refusal(meter, method, crowd)

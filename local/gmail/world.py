@@ -114,7 +114,7 @@ class World:
         return mailbox.address.lower() in self._revoked
 
     def call(self, address: str, method: str, params: Mapping[str, Any], *, crowd: int = 0) -> dict[str, Any]:
-        """One call of the API: access, quota, faults, then the mailbox. `crowd`: siblings in the same batch before it.
+        """One call of the API: access, quota, faults, then the mailbox. `crowd`: calls of unanswered batches before it.
 
         Raises ApiError, ConnectionDropped or Silence.
         """

@@ -10,6 +10,7 @@ import pytest
 from google.cloud import firestore
 from mailmirror.ports import Store
 
+from tests.contract.gmail import Fake
 from tests.contract.worker import firestore_client, opened
 from tests.simulation.store import MemoryStore
 
@@ -53,3 +54,11 @@ def client(firestore_emulator: str) -> Iterator[firestore.Client]:
     """A client of the emulator with a project of its own."""
     with firestore_client(firestore_emulator, f"test-{uuid.uuid4().hex[:12]}") as client:
         yield client
+
+
+@pytest.fixture
+def fake() -> Iterator[Fake]:
+    """A fake Gmail with Alice's empty mailbox."""
+    running = Fake()
+    yield running
+    running.stop()

@@ -1,16 +1,15 @@
 """The Gmail port over real HTTP: the client of `adapters/gmail` against the fake Gmail on loopback."""
 
 import json
-import random
 import socket
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 from email.message import EmailMessage
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import google.auth.credentials
 import google.auth.exceptions
@@ -18,105 +17,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mailmirror.adapters import credentials, gmail
-from mailmirror.adapters.gmail import GmailApiAccounts
 from mailmirror.documents import to_document
 from mailmirror.errors import (
     AccessRevoked,
+    ApiDisabled,
+    BlockedByDomain,
+    ConsentMissing,
+    CredentialsMissing,
+    DelegationMissing,
     GmailError,
     GmailRejected,
     GmailUnavailable,
     HistoryExpired,
+    NoSubject,
     PageTokenExpired,
+    ScopeMissing,
+    SigningDenied,
     Throttled,
 )
-from mailmirror.model import Failed, FetchedThread, Gone, Message, Quota
-from mailmirror.ports import Gmail, GmailAccounts
+from mailmirror.model import Body, Failed, FetchedThread, Gone, Message, Quota
+from mailmirror.ports import Gmail
 from mailmirror.quota import PRICES
 
-from local.gmail.mailbox import Mailbox as FakeMailbox
-from local.gmail.server import create_app, serve
-from local.gmail.world import World
-from tests.clock import VirtualClock
-
-ALICE = "alice@example.com"
-TOPIC = "projects/mirror/topics/gmail-notifications"
-
-
-class Fake:
-    """A fake Gmail that listens, and ways to talk to it."""
-
-    def __init__(self) -> None:
-        self.clock = VirtualClock()
-        self.world = World(clock=self.clock, sleep=self.clock.sleep)
-        self.alice: FakeMailbox = self.world.add(ALICE)
-        self._server = serve(create_app(self.world))
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
-        self.root = f"http://127.0.0.1:{self._server.server_port}"
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    def accounts(self, **changes: Any) -> GmailApiAccounts:
-        settings: dict[str, Any] = {
-            "clock": self.clock,
-            "topic": TOPIC,
-            "api_root": self.root,
-            "rng": random.Random(0),
-        }
-        return GmailApiAccounts(changes.pop("credentials", _nobody), **(settings | changes))
-
-    def open(self, quota: Quota | None = None, **changes: Any) -> Gmail:
-        accounts: GmailAccounts = self.accounts(**changes)
-        return accounts.open(ALICE, quota)
-
-    def deliver(self, count: int = 1, **kwargs: Any) -> list[str]:
-        return [self.alice.deliver(_mail(f"Subject {number}"), **kwargs) for number in range(count)]
-
-    def faults(self, method: str, *faults: object) -> None:
-        self.world.faults.add({method: list(faults)})
-
-    def account(self) -> Mapping[str, Any]:
-        account: Mapping[str, Any] = self.world.quota.account()["mailboxes"].get(ALICE, {})
-        return account
-
-    def units(self) -> int:
-        return int(self.account().get("totalUnits", 0))
-
-    def calls(self, method: str) -> int:
-        return int(self.account().get("calls", {}).get(method, 0))
-
-
-def _nobody(_mailbox: str) -> None:
-    return None
-
-
-def _mail(subject: str, body: str = "Hello", reply_to: str | None = None) -> bytes:
-    message = EmailMessage()
-    message["From"] = "Bob <bob@example.org>"
-    message["To"] = ALICE
-    message["Subject"] = subject
-    message["Message-ID"] = f"<{subject.replace(' ', '-')}@example.org>"
-    if reply_to:
-        message["In-Reply-To"] = reply_to
-    message.set_content(body)
-    return message.as_bytes()
-
-
-@pytest.fixture
-def fake() -> Iterator[Fake]:
-    """A fake Gmail with Alice's empty mailbox."""
-    running = Fake()
-    yield running
-    running.stop()
-
-
-def messages_of(found: Mapping[str, object], kind: type) -> list[str]:
-    """The ids whose result is of a kind."""
-    return [item_id for item_id, result in found.items() if isinstance(result, kind)]
-
+from tests.contract.gmail import ALICE, PROFILE, TOPIC, WHOLE, Fake, Script, Token, mail, messages_of, refusal
 
 # --- Every call of the port.
 
@@ -190,11 +113,39 @@ def test_message_listing(fake: Fake) -> None:
 
 
 def test_thread_listing(fake: Fake) -> None:
-    """A listing of threads gives each thread's newest history id."""
-    first = fake.alice.deliver(_mail("Plan"))
-    answer = fake.alice.deliver(_mail("Re: Plan", reply_to="<Plan@example.org>"))
-    page = fake.open().list_threads(None, include_spam_trash=True)
-    assert page.refs == ((first, int(fake.alice.get_message(answer)["historyId"])),)
+    """A listing of threads gives each thread's newest history id, of those that have all of the labels asked for."""
+    first = fake.alice.deliver(mail("Plan"))
+    answer = fake.alice.deliver(mail("Re: Plan", reply_to="<Plan@example.org>"), label_ids=["STARRED", "UNREAD"])
+    other = fake.alice.deliver(mail("Other"))
+    client = fake.open()
+    newest = (first, int(fake.alice.get_message(answer)["historyId"]))
+    assert dict(client.list_threads(None, include_spam_trash=True).refs).keys() == {first, other}
+    assert newest in client.list_threads(None, include_spam_trash=True).refs
+    assert client.list_threads(None, include_spam_trash=True, label_ids=("STARRED", "UNREAD")).refs == (newest,)
+    assert client.list_threads(None, include_spam_trash=True, label_ids=("STARRED", "INBOX")).refs == ()
+    assert client.spent == fake.units() == 40
+
+
+@pytest.mark.parametrize("microseconds", [0, 1, 500_000, 999_999])
+def test_listings_since_a_time(fake: Fake, microseconds: int) -> None:
+    """A listing since a time has every message and thread of that time or later, and none of a second or more before.
+
+    The fake leaves out the whole second that `after:` names, as Gmail may.
+    """
+    since = datetime(2026, 1, 31, microsecond=microseconds, tzinfo=UTC)
+    second = timedelta(seconds=1)
+    before = fake.deliver(internal_date=since - 2 * second)
+    at, later = fake.deliver(internal_date=since), fake.deliver(internal_date=since + second)
+    client = fake.open()
+    messages = dict(client.list_messages(None, include_spam_trash=True, since=since).refs)
+    threads = dict(client.list_threads(None, include_spam_trash=True, since=since).refs)
+    assert messages.keys() == threads.keys() == {*at, *later}
+    tokyo = since.astimezone(timezone(timedelta(hours=9)))
+    assert dict(client.list_messages(None, include_spam_trash=True, since=tokyo).refs) == messages
+    everything = client.list_messages(None, include_spam_trash=True, since=datetime(1970, 1, 1, tzinfo=UTC)).refs
+    assert dict(everything).keys() == {*before, *at, *later}
+    starred = client.list_messages(None, include_spam_trash=True, since=since, label_ids=("STARRED",)).refs
+    assert starred == ()
 
 
 def test_message_in_full(fake: Fake) -> None:
@@ -218,6 +169,43 @@ def test_message_in_full(fake: Fake) -> None:
     assert message.size_estimate == len(source.as_bytes())
 
 
+def test_messages_without_bodies(fake: Fake) -> None:
+    """Without bodies a message has labels, headers and snippet, and neither text nor attachments; nor has a thread."""
+    source = EmailMessage()
+    source["From"] = "Jörg <joerg@example.org>"
+    source["Subject"] = "Größe"
+    source.set_content("Beginning of the text. " * 50)
+    source.add_attachment(b"12345", maintype="application", subtype="pdf", filename="Rechnung.pdf")
+    message_id = fake.alice.deliver(source.as_bytes())
+    client = fake.open()
+    full = client.messages([message_id])[message_id]
+    message = client.messages([message_id], bodies=False)[message_id]
+    assert isinstance(full, Message)
+    assert isinstance(message, Message)
+    assert message == replace(full, body=Body(stored="none"), attachments=())
+    assert message.snippet.startswith("Beginning of the text.")
+    assert message.headers.subject == "Größe"
+    thread = client.threads([message_id], bodies=False)[message_id]
+    assert isinstance(thread, FetchedThread)
+    assert thread.messages == {message_id: message}
+    assert client.spent == fake.units() == 80
+
+
+def test_bodies_that_came_unasked() -> None:
+    """Bodies that are not wanted are not asked for, and not kept when they come all the same."""
+    answer = WHOLE | {"payload": {"mimeType": "text/plain", "body": {"data": "SGVsbG8="}}}
+    with Script((200, {}, json.dumps(answer).encode())) as script:
+        client = script.open()
+        full, bare = client.messages(["1"])["1"], client.messages(["1"], bodies=False)["1"]
+        client.threads(["1"], bodies=False)
+        client.threads(["1"], minimal=True, bodies=False)
+    assert isinstance(full, Message)
+    assert isinstance(bare, Message)
+    assert (full.body, bare.body) == (Body(text="Hello"), Body(stored="none"))
+    forms = [parse_qs(urlsplit(path).query)["format"] for _, path, _ in script.asked]
+    assert forms == [["full"], ["metadata"], ["metadata"], ["minimal"]]
+
+
 def test_message_without_labels(fake: Fake) -> None:
     """A message that is archived and read has no labels, and Gmail then sends no list."""
     (message_id,) = fake.deliver(label_ids=())
@@ -228,9 +216,9 @@ def test_message_without_labels(fake: Fake) -> None:
 
 def test_threads_in_full_and_minimal(fake: Fake) -> None:
     """A thread comes with all its messages in full, or with their labels only; one that is not there is gone."""
-    first = fake.alice.deliver(_mail("Plan"))
+    first = fake.alice.deliver(mail("Plan"))
     fake.clock.advance(1)
-    second = fake.alice.deliver(_mail("Re: Plan", reply_to="<Plan@example.org>"), label_ids=["TRASH"])
+    second = fake.alice.deliver(mail("Re: Plan", reply_to="<Plan@example.org>"), label_ids=["TRASH"])
     client = fake.open()
     full = client.threads([first, "dead"])
     thread = full[first]
@@ -282,6 +270,24 @@ def test_watch_held_by_another_topic(fake: Fake) -> None:
     assert (fake.calls("users.stop"), client.spent) == (1, 250)
 
 
+def test_stop(fake: Fake) -> None:
+    """A stop ends the watch and costs 50 units; without a watch it is no failure."""
+    client = fake.open()
+    client.watch()
+    client.stop()
+    assert fake.alice.active_watch() is None
+    client.stop()
+    assert client.spent == fake.units() == 200
+
+
+def test_forgetting(fake: Fake) -> None:
+    """What is kept for a mailbox alone is deleted by whoever keeps it; where nothing is kept that is nothing."""
+    assert fake.accounts().forget(ALICE) == 0
+    kept = {ALICE: 2}
+    accounts = fake.accounts(forgets=kept.pop)
+    assert (accounts.forget(ALICE), kept) == (2, {})
+
+
 def test_wrong_topic(fake: Fake) -> None:
     """A topic Gmail does not accept is a configuration error that repeats Gmail's words, and stops nothing."""
     with pytest.raises(GmailRejected, match="Invalid topicName"):
@@ -308,9 +314,9 @@ def test_every_id_of_a_batch_is_answered(fake: Fake) -> None:
 
 
 def test_batches_are_what_the_budget_pays_for(fake: Fake) -> None:
-    """Batches hold at most 25 calls and never more than the budget gives at once."""
+    """No more calls are made at a time than the budget gives at once."""
     ids = fake.deliver(60)
-    for units_per_minute, crowd in ((1_000_000, 25), (6_000, 6)):
+    for units_per_minute, crowd in ((1_000_000, 60), (6_000, 5)):
         fake.world.quota.concurrent = crowd
         client = fake.open(units_per_minute=units_per_minute)
         assert len(messages_of(client.messages(ids), Message)) == 60
@@ -318,12 +324,13 @@ def test_batches_are_what_the_budget_pays_for(fake: Fake) -> None:
 
 
 def test_batches_shrink_and_grow(fake: Fake) -> None:
-    """A refusal halves the batches for good, and each batch that goes well adds one call to the next."""
+    """Refusals halve the calls under way until Gmail takes them, and nothing is lost on the way; then they grow."""
     ids = fake.deliver(100)
     fake.world.quota.concurrent = 8
-    client = fake.open(units_per_minute=1_000_000)
+    client = fake.open(units_per_minute=1_000_000, lanes=1)
     assert len(messages_of(client.messages(ids), Message)) == 100
-    assert 17 < client.rejected == fake.account()["totalRejected"] < 40
+    # 25 calls, then 12, then 6 and slowly more.
+    assert client.rejected == fake.account()["totalRejected"] == 17 + 4
     fake.world.quota.concurrent = None
     before = client.rejected
     assert len(messages_of(client.messages(ids), Message)) == 100
@@ -433,15 +440,17 @@ def test_a_real_time_out(fake: Fake) -> None:
 
 
 def test_the_real_quota_is_never_exceeded(fake: Fake) -> None:
-    """By Gmail's count of a sliding minute, ten minutes of fetching meet no refusal and use 94 % of the quota."""
+    """By Gmail's count of a sliding minute, ten minutes of fetching meet no refusal and use 97 % of the quota."""
     fake.world.quota.units_per_minute = 6000
     ids = fake.deliver(300)
     client = fake.open()
     began = fake.clock.now()
     while fake.clock.now() - began < timedelta(minutes=10):
         client.messages(ids[:40])
+        with client.sparing():
+            client.messages(ids[:40])
     assert (client.rejected, fake.account()["totalRejected"]) == (0, 0)
-    assert client.spent / ((fake.clock.now() - began).total_seconds() / 60) >= 0.94 * 6000
+    assert client.spent / ((fake.clock.now() - began).total_seconds() / 60) >= 0.97 * 6000
 
 
 def test_somebody_else_spends_too(fake: Fake) -> None:
@@ -502,8 +511,22 @@ def test_the_budget_resumes(fake: Fake) -> None:
         client.profile()
     assert caught.value.until is not None
     assert caught.value.until > fake.clock.now()
-    assert (client.spent, fake.units()) == (0, 0)
+    assert (client.spent, fake.units(), client.rejected) == (0, 0, 0)
     assert client.quota.units == -2000.0
+
+
+def test_the_day_resumes(fake: Fake) -> None:
+    """The day's units go on from those that were stored, and what is left of them bounds runs alone."""
+    ids = fake.deliver(10)
+    client = fake.open(Quota(105.0, fake.clock.now(), 9_900), units_per_day=10_000)
+    assert client.day_left == 100
+    with client.sparing():
+        assert client.affordable(60) == 100
+        client.messages(ids[:5])
+    assert (client.day_left, client.quota.today) == (0, 10_000)
+    assert len(messages_of(client.messages(ids), Message)) == 10
+    assert (client.day_left, client.quota.today) == (0, 10_200)
+    assert fake.open().day_left is None
 
 
 @pytest.mark.parametrize(
@@ -515,6 +538,7 @@ def test_the_budget_resumes(fake: Fake) -> None:
         ("users.threads.list", lambda client: client.list_threads(None, include_spam_trash=True)),
         ("users.history.list", lambda client: client.history(client.profile().history_id)),
         ("users.watch", lambda client: client.watch()),
+        ("users.stop", lambda client: client.stop()),
     ],
 )
 def test_what_passes_is_tried_again(fake: Fake, method: str, call: Callable[[Gmail], object]) -> None:
@@ -593,10 +617,10 @@ def test_access_taken_back(fake: Fake) -> None:
 @pytest.mark.parametrize(
     ("fault", "name"),
     [
-        ("403:domainPolicy", AccessRevoked),
-        ("403:insufficientPermissions", GmailRejected),
-        ("403:accessNotConfigured", GmailRejected),
-        ("400:failedPrecondition", GmailUnavailable),
+        ("403:domainPolicy", BlockedByDomain),
+        ("403:insufficientPermissions", ScopeMissing),
+        ("403:accessNotConfigured", ApiDisabled),
+        ("400:failedPrecondition", NoSubject),
         ("400", GmailRejected),
         ("404", GmailRejected),
         ("501", GmailUnavailable),
@@ -634,73 +658,6 @@ def test_an_id_that_gmail_refuses(fake: Fake) -> None:
 
 
 # --- Ugly answers.
-
-
-class Scripted(BaseHTTPRequestHandler):
-    """Answers what the test says, in order, and keeps what it was asked."""
-
-    protocol_version = "HTTP/1.1"
-    script: list[tuple[int, Mapping[str, str], bytes]]
-    asked: list[tuple[str, str, Mapping[str, str]]]
-
-    def do_GET(self) -> None:
-        """Answer the next in the script; the last one again and again."""
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.asked.append((self.command, self.path, dict(self.headers.items())))
-        status, headers, body = self.script.pop(0) if len(self.script) > 1 else self.script[0]
-        self.send_response(status)
-        for name, value in ({"Content-Type": "application/json"} | dict(headers)).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_POST = do_GET
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base class's word
-        """Keep quiet."""
-
-
-class Script:
-    """A server with a script."""
-
-    def __init__(self, *script: tuple[int, Mapping[str, str], bytes]) -> None:
-        self.asked: list[tuple[str, str, Mapping[str, str]]] = []
-        handler = type("Handler", (Scripted,), {"script": list(script), "asked": self.asked})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self.clock = VirtualClock()
-
-    def __enter__(self) -> "Script":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    def open(self, found: Callable[[str], Any] = _nobody) -> Gmail:
-        """Alice's mailbox behind the script."""
-        root = f"http://127.0.0.1:{self._server.server_address[1]}"
-        accounts = GmailApiAccounts(
-            found, clock=self.clock, topic=TOPIC, api_root=root, rng=random.Random(0), timeout=5
-        )
-        return accounts.open(ALICE, None)
-
-
-def _refusal(code: int, message: str, reason: str = "forbidden") -> tuple[int, Mapping[str, str], bytes]:
-    body = {"error": {"code": code, "message": message, "errors": [{"reason": reason, "message": message}]}}
-    return code, {}, json.dumps(body).encode()
-
-
-PROFILE: tuple[int, Mapping[str, str], bytes] = (
-    200,
-    {},
-    json.dumps({"emailAddress": ALICE, "historyId": "7", "messagesTotal": 1, "threadsTotal": 1}).encode(),
-)
-WHOLE = {"id": "1", "threadId": "1", "historyId": "5", "internalDate": "0", "payload": {}}
 
 
 @pytest.mark.parametrize(
@@ -761,10 +718,15 @@ def test_dates_beyond_the_calendar(date: str | None) -> None:
         (200, {"Content-Type": "multipart/mixed; boundary=b"}, b"--b\r\n\r\nx\r\n--b--\r\n"),
         (200, {"Content-Type": "multipart/mixed; boundary=b"}, b""),
         (200, {"Content-Type": "multipart/mixed; boundary=b"}, b"--b\r\nContent-ID: <a + 0>\r\n\r\n\xff\r\n--b--\r\n"),
+        (
+            200,
+            {"Content-Type": "multipart/mixed; boundary=b"},
+            b"--b\r\nContent-ID: <response-7@x>\r\n\r\nHTTP/1.1 200 OK\r\n\r\n{}\r\n--b--\r\n",
+        ),
         (500, {}, b"<html>"),
         (503, {}, b""),
     ],
-    ids=range(6),
+    ids=range(7),
 )
 def test_a_batch_that_cannot_be_read(batch: tuple[int, Mapping[str, str], bytes]) -> None:
     """When the answer to a batch is mangled or refused as a whole, each id is asked for alone."""
@@ -774,6 +736,18 @@ def test_a_batch_that_cannot_be_read(batch: tuple[int, Mapping[str, str], bytes]
         assert messages_of(client.messages(["1", "2"]), Message) == ["1", "2"]
         assert client.spent == 4 * 20
         assert [path.split("?")[0].rpartition("/")[2] for _, path, _ in script.asked] == ["batch", "1", "2"]
+
+
+@pytest.mark.parametrize("status", [403, 429])
+def test_a_batch_that_is_refused_for_quota(status: int) -> None:
+    """A batch that is refused as a whole is one refusal, and a time that it names is heeded without another call."""
+    said = "User-rate limit exceeded.  Retry after 2026-11-20T12:15:00.000Z"
+    with Script(refusal(status, said, "userRateLimitExceeded")) as script:
+        client = script.open()
+        with pytest.raises(Throttled) as caught:
+            client.messages(["1", "2"])
+    assert caught.value.until == datetime(2026, 11, 20, 12, 15, tzinfo=UTC)
+    assert (client.spent, client.rejected, len(script.asked)) == (40, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -794,7 +768,7 @@ def test_retry_after_header(header: str, seconds: int | None) -> None:
 def test_messages_of_errors_keep_secrets() -> None:
     """Tokens and other people's addresses do not get into an error; the mailbox's own address may."""
     said = "Delegation denied for robot@project.iam.example using ya29.secret on alice@example.com."
-    with Script(_refusal(403, said)) as script, pytest.raises(AccessRevoked) as caught:
+    with Script(refusal(403, said)) as script, pytest.raises(AccessRevoked) as caught:
         script.open().profile()
     assert "robot@" not in str(caught.value)
     assert "secret" not in str(caught.value)
@@ -805,7 +779,7 @@ def test_messages_of_errors_keep_secrets() -> None:
 def test_publishing_not_allowed() -> None:
     """A topic on which Gmail may not publish is a configuration error that repeats Gmail's words."""
     said = f"Error sending test message to Cloud PubSub {TOPIC} : User not authorized to perform this action."
-    with Script(_refusal(403, said)) as script, pytest.raises(GmailRejected, match="not authorized"):
+    with Script(refusal(403, said)) as script, pytest.raises(GmailRejected, match="not authorized"):
         script.open().watch()
 
 
@@ -819,21 +793,6 @@ def test_redirections_are_not_followed() -> None:
 # --- Credentials.
 
 
-class Token(google.auth.credentials.Credentials):
-    """Credentials that do what the test says on each refresh."""
-
-    def __init__(self, *outcomes: str | Exception) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.outcomes = list(outcomes)
-
-    def refresh(self, request: object) -> None:
-        """Give the next token or raise the next error."""
-        outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
-        if isinstance(outcome, Exception):
-            raise outcome
-        self.token = outcome
-
-
 def _iam(code: int) -> str:
     return json.dumps({"error": {"code": code, "message": "x", "status": "PERMISSION_DENIED"}})
 
@@ -845,15 +804,18 @@ def _refresh_error(*args: object, retryable: bool = False) -> Exception:
 @pytest.mark.parametrize(
     ("error", "name"),
     [
-        (_refresh_error("invalid_grant: Token has been expired or revoked.", {}), AccessRevoked),
-        (_refresh_error("unauthorized_client: Client is unauthorized to retrieve access tokens", {}), AccessRevoked),
-        (_refresh_error("access_denied: Account restricted", {}), AccessRevoked),
-        (_refresh_error("Unable to acquire impersonated credentials", _iam(403)), GmailRejected),
+        (_refresh_error("invalid_grant: Token has been expired or revoked.", {}), ConsentMissing),
+        (
+            _refresh_error("unauthorized_client: Client is unauthorized to retrieve access tokens", {}),
+            DelegationMissing,
+        ),
+        (_refresh_error("access_denied: Account restricted", {}), BlockedByDomain),
+        (_refresh_error("Unable to acquire impersonated credentials", _iam(403)), SigningDenied),
         (_refresh_error("Unable to acquire impersonated credentials", _iam(503)), GmailUnavailable),
         (_refresh_error("internal_failure: try again", {}, retryable=True), GmailUnavailable),
         (_refresh_error("Failed to retrieve http://metadata.google.internal/"), GmailUnavailable),
         (google.auth.exceptions.TransportError("reset"), GmailUnavailable),
-        (google.auth.exceptions.DefaultCredentialsError("none"), GmailRejected),
+        (google.auth.exceptions.DefaultCredentialsError("none"), CredentialsMissing),
     ],
 )
 def test_no_token(error: Exception, name: type[GmailError]) -> None:
@@ -868,11 +830,12 @@ def test_no_token(error: Exception, name: type[GmailError]) -> None:
 
 def test_a_stale_token_is_renewed_once() -> None:
     """A token that Gmail refuses is renewed and the call made again; only then access counts as revoked."""
-    with Script(_refusal(401, "Invalid Credentials"), PROFILE) as script:
+    with Script(refusal(401, "Invalid Credentials"), PROFILE) as script:
         client = script.open(lambda _: Token("old", "new"))
         assert client.profile().history_id == 7
+        assert client.spent == 2
         assert [headers["authorization"] for _, _, headers in script.asked] == ["Bearer old", "Bearer new"]
-    with Script(_refusal(401, "Invalid Credentials")) as script, pytest.raises(AccessRevoked):
+    with Script(refusal(401, "Invalid Credentials")) as script, pytest.raises(AccessRevoked):
         script.open(lambda _: Token("bad")).profile()
 
 
@@ -972,7 +935,7 @@ def test_no_call_leaves_the_machine(fake: Fake, monkeypatch: pytest.MonkeyPatch)
     assert reached == {("127.0.0.1", int(fake.root.rpartition(":")[2]))}
 
 
-def test_corpus_of_malformed_mail(fake: Fake, corpus: list[Path]) -> None:
+def test_corpus_of_malformedmail(fake: Fake, corpus: list[Path]) -> None:
     """Every message of CPython's corpus of broken mail is brought, none fails, and its text is as a person reads it."""
     ids = {fake.alice.deliver(path.read_bytes()): path.name for path in corpus}
     found = fake.open().messages(list(ids))

@@ -7,8 +7,9 @@ id asked, a price paid before every call, a name for every failure.
 A call that was refused or never answered has been paid for all the same. No message of an error carries a token, mail
 or an address other than the mailbox's own.
 
-From the bottom: `wire` reads JSON, `refusal` names failures, `transport` sends, `patience` waits, `calls` pays for what
-is sent, `gets` brings many, `client` is the port. Each imports only what stands before it.
+From the bottom: `wire` reads JSON, `refusal` names failures, `batch` writes and reads many requests in one, `transport`
+sends, `lanes` sends at the same time, `patience` waits, `calls` pays for what is sent, `gets` brings many, `client` is
+the port. Each imports only what stands before it.
 """
 
 from mailmirror.adapters.gmail.client import GmailApiAccounts

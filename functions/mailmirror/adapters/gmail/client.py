@@ -5,17 +5,21 @@ paid for, sent or named, or how many gets are made at a time.
 """
 
 import logging
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeVar
 
 from google.auth.credentials import Credentials
 
 from mailmirror.adapters.gmail.calls import Calls
 from mailmirror.adapters.gmail.gets import Gets
+from mailmirror.adapters.gmail.lanes import Lanes
 from mailmirror.adapters.gmail.patience import worth_another_try
-from mailmirror.adapters.gmail.transport import GOOGLE, connect
+from mailmirror.adapters.gmail.transport import GOOGLE, Api, Line, api
 from mailmirror.adapters.gmail.wire import (
     UNREADABLE,
     Json,
@@ -28,7 +32,7 @@ from mailmirror.adapters.gmail.wire import (
     parse_thread_page,
     parse_watch,
 )
-from mailmirror.errors import GmailRejected, GmailUnavailable, Throttled
+from mailmirror.errors import GmailError, GmailUnavailable, WatchTaken
 from mailmirror.model import (
     Failed,
     FetchedThread,
@@ -55,6 +59,21 @@ Value = TypeVar("Value")
 PAGE_SIZE = 500
 
 
+def newer(since: datetime | None) -> str | None:
+    """Return the search for messages that Gmail accepted at `since` or later; None for all.
+
+    Gmail's guide: a date in a search is midnight in California, epoch seconds are exact. What it does not say is
+    whether `after:` includes the second that it names, so the second before is named, and the policy decides.
+    """
+    seconds = 0 if since is None else math.floor(since.timestamp()) - 1
+    return f"after:{seconds}" if seconds > 0 else None
+
+
+def _keeps_nothing(_mailbox: MailboxId) -> int:
+    """Nothing is kept for each mailbox that lets it be opened."""
+    return 0
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class GmailApiAccounts:
     """Opens mailboxes in Gmail.
@@ -65,10 +84,13 @@ class GmailApiAccounts:
         topic: where Gmail publishes notifications, projects/…/topics/….
         api_root: where Gmail is.
         units_per_minute: the quota of a user.
+        units_per_day: what runs may spend of a user's quota from one midnight UTC to the next; None: no limit.
         prices: what calls cost.
         watch_label_ids, watch_label_filter_behavior: the filter of the watch; without them everything is notified.
         timeout: seconds without a byte after which a call counts as unanswered.
         rng: jitter.
+        lanes: the most batches under way at a time for one mailbox; one lane uses no threads.
+        forgets: deletes what is kept for a mailbox that lets it be opened, and returns how many secrets that was.
     """
 
     credentials: Callable[[MailboxId], Credentials | None]
@@ -76,11 +98,14 @@ class GmailApiAccounts:
     topic: str = field(kw_only=True)
     api_root: str = field(default=GOOGLE, kw_only=True)
     units_per_minute: int = field(default=6000, kw_only=True)
+    units_per_day: int | None = field(default=None, kw_only=True)
     prices: PriceTable = field(default="2026", kw_only=True)
     watch_label_ids: Sequence[LabelId] = field(default=(), kw_only=True)
     watch_label_filter_behavior: str | None = field(default=None, kw_only=True)
     timeout: float = field(default=30.0, kw_only=True)
     rng: random.Random = field(default_factory=random.Random, kw_only=True)
+    lanes: int = field(default=8, kw_only=True)
+    forgets: Callable[[MailboxId], int] = field(default=_keeps_nothing, kw_only=True)
 
     def __post_init__(self) -> None:
         # It warns of every 403, sometimes with the answer's whole content; all that is to be said is in our errors.
@@ -89,22 +114,32 @@ class GmailApiAccounts:
     def open(self, mailbox: MailboxId, quota: Quota | None) -> Gmail:
         return GmailClient(mailbox, self, quota)
 
+    def forget(self, mailbox: MailboxId) -> int:
+        return self.forgets(mailbox)
+
 
 class GmailClient:
-    """One mailbox in Gmail, for one thread: httplib2 is not safe for more."""
+    """One mailbox in Gmail, for one thread: its budget and what fails are kept track of in that thread alone."""
 
     def __init__(self, mailbox: MailboxId, accounts: GmailApiAccounts, quota: Quota | None) -> None:
         self.mailbox = mailbox
         self._accounts = accounts
         self._clock = accounts.clock
-        self._budget = Budget(bucket(accounts.units_per_minute), accounts.clock, quota)
+        size = bucket(accounts.units_per_minute)
+        self._budget = Budget(size, accounts.clock, quota, units_per_day=accounts.units_per_day)
         self._calls = Calls(
             mailbox,
-            lambda: connect(mailbox, accounts.credentials(mailbox), accounts.api_root, accounts.timeout),
+            lambda: Lanes(
+                api(accounts.api_root),
+                mailbox,
+                accounts.credentials(mailbox),
+                lambda: Line(accounts.api_root, accounts.timeout),
+            ),
             self._budget,
             PRICES[accounts.prices],
             accounts.clock,
             accounts.rng,
+            lanes=accounts.lanes,
         )
 
     @property
@@ -119,84 +154,108 @@ class GmailClient:
     def quota(self) -> Quota:
         return self._budget.level()
 
+    @property
+    def day_left(self) -> int | None:
+        return self._budget.day_left
+
     def affordable(self, seconds: float) -> int:
         return self._budget.affordable(seconds)
 
+    def sparing(self) -> AbstractContextManager[None]:
+        return self._budget.sparing()
+
     def profile(self) -> Profile:
-        return self._call("users.getProfile", parse_profile, lambda users: users.getProfile(userId=self.mailbox))
+        return self._call("users.getProfile", parse_profile, lambda api: api.users.getProfile(userId=self.mailbox))
 
     def history(self, start: HistoryId, page_token: str | None = None) -> HistoryPage:
         return self._call(
             "users.history.list",
             parse_history_page,
-            lambda users: users.history().list(
+            lambda api: api.history.list(
                 userId=self.mailbox, startHistoryId=str(start), pageToken=page_token, maxResults=PAGE_SIZE
             ),
             paged=page_token is not None,
         )
 
     def list_messages(
-        self, page_token: str | None, *, include_spam_trash: bool, label_ids: Sequence[LabelId] = ()
+        self,
+        page_token: str | None,
+        *,
+        include_spam_trash: bool,
+        label_ids: Sequence[LabelId] = (),
+        since: datetime | None = None,
     ) -> MessagePage:
         return self._call(
             "users.messages.list",
             parse_message_page,
-            lambda users: users.messages().list(
+            lambda api: api.messages.list(
                 userId=self.mailbox,
                 pageToken=page_token,
                 includeSpamTrash=include_spam_trash,
                 labelIds=list(label_ids) or None,
+                q=newer(since),
                 maxResults=PAGE_SIZE,
             ),
             paged=page_token is not None,
         )
 
-    def list_threads(self, page_token: str | None, *, include_spam_trash: bool) -> ThreadPage:
+    def list_threads(
+        self,
+        page_token: str | None,
+        *,
+        include_spam_trash: bool,
+        label_ids: Sequence[LabelId] = (),
+        since: datetime | None = None,
+    ) -> ThreadPage:
         return self._call(
             "users.threads.list",
             parse_thread_page,
-            lambda users: users.threads().list(
+            lambda api: api.threads.list(
                 userId=self.mailbox,
                 pageToken=page_token,
                 includeSpamTrash=include_spam_trash,
+                labelIds=list(label_ids) or None,
+                q=newer(since),
                 maxResults=PAGE_SIZE,
             ),
             paged=page_token is not None,
         )
 
-    def messages(self, ids: Sequence[MessageId]) -> Mapping[MessageId, Message | Gone | Failed]:
+    def messages(self, ids: Sequence[MessageId], *, bodies: bool = True) -> Mapping[MessageId, Message | Gone | Failed]:
+        form = "full" if bodies else "metadata"
         gets = Gets(
             self._calls,
             "users.messages.get",
-            lambda users, message_id: users.messages().get(userId=self.mailbox, id=message_id, format="full"),
-            parse_message,
+            lambda api, message_id: api.messages.get(userId=self.mailbox, id=message_id, format=form),
+            lambda answer: parse_message(answer, bodies=bodies),
         )
         return gets.all(ids)
 
     def threads(
-        self, ids: Sequence[ThreadId], *, minimal: bool = False
+        self, ids: Sequence[ThreadId], *, minimal: bool = False, bodies: bool = True
     ) -> Mapping[ThreadId, FetchedThread | Gone | Failed]:
-        form = "minimal" if minimal else "full"
+        form = "minimal" if minimal else "full" if bodies else "metadata"
         gets = Gets(
             self._calls,
             "users.threads.get",
-            lambda users, thread_id: users.threads().get(userId=self.mailbox, id=thread_id, format=form),
-            lambda answer: parse_thread(answer, minimal=minimal),
+            lambda api, thread_id: api.threads.get(userId=self.mailbox, id=thread_id, format=form),
+            lambda answer: parse_thread(answer, minimal=minimal, bodies=bodies),
         )
         return gets.all(ids)
 
     def labels(self) -> tuple[Label, ...]:
-        return self._call("users.labels.list", parse_labels, lambda users: users.labels().list(userId=self.mailbox))
+        return self._call("users.labels.list", parse_labels, lambda api: api.labels.list(userId=self.mailbox))
 
     def watch(self) -> Watch:
         try:
             return self._watch()
-        except GmailRejected as error:
+        except WatchTaken:
             # Another topic holds the one watch a project may have on a mailbox.
-            if "only one user push notification client" not in str(error).lower():
-                raise
-        self._call("users.stop", lambda _: None, lambda users: users.stop(userId=self.mailbox))
+            self.stop()
         return self._watch()
+
+    def stop(self) -> None:
+        self._call("users.stop", lambda _: None, lambda api: api.users.stop(userId=self.mailbox))
 
     def _watch(self) -> Watch:
         body: dict[str, object] = {"topicName": self._accounts.topic}
@@ -206,11 +265,11 @@ class GmailClient:
         return self._call(
             "users.watch",
             lambda answer: parse_watch(answer, self._clock.now()),
-            lambda users: users.watch(userId=self.mailbox, body=body),
+            lambda api: api.users.watch(userId=self.mailbox, body=body),
         )
 
     def _call(
-        self, method: str, parse: Callable[[Json], Value], request: Callable[[Any], Any], *, paged: bool = False
+        self, method: str, parse: Callable[[Json], Value], request: Callable[[Api], Any], *, paged: bool = False
     ) -> Value:
         """Make one call, again if that is worth it, and parse its answer."""
         patience = self._calls.patience()
@@ -218,7 +277,7 @@ class GmailClient:
             try:
                 answer = self._calls.once(method, request, paged=paged)
                 break
-            except (Throttled, GmailUnavailable) as error:
+            except GmailError as error:
                 if not (worth_another_try(error) and patience.wait()):
                     raise
         try:

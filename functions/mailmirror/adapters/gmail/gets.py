@@ -1,6 +1,6 @@
-"""Many gets: in batches, and what fails in them again one by one. Law 6: a result for every id asked.
+"""Many gets: in waves of batches, and what fails in them again one by one. Law 6: a result for every id asked.
 
-Knows: that a batch may fail in parts, and when a failure is of one id and when of the mailbox. Does not know: prices,
+Knows: that a wave may fail in parts, and when a failure is of one id and when of the mailbox. Does not know: prices,
 or HTTP.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 from mailmirror.adapters.gmail.calls import Calls
 from mailmirror.adapters.gmail.patience import BACK_OFF, Patience, worth_another_try
 from mailmirror.adapters.gmail.refusal import BadRequest, NotFound
+from mailmirror.adapters.gmail.transport import Api
 from mailmirror.adapters.gmail.wire import UNREADABLE, Json
 from mailmirror.errors import AccessRevoked, GmailError, Throttled
 from mailmirror.model import Failed, Gone
@@ -18,7 +19,7 @@ from mailmirror.model import Failed, Gone
 
 @dataclass(slots=True)
 class Gets:
-    """One get for each of many ids: in batches, and what fails in them again one by one.
+    """One get for each of many ids: in waves of batches, and what fails in them again one by one.
 
     Attributes:
         found: what became of each id so far; an id leaves the queue only by entering here.
@@ -27,7 +28,7 @@ class Gets:
 
     calls: Calls
     method: str
-    request: Callable[[Any, str], Any]
+    request: Callable[[Api, str], Any]
     parse: Callable[[Json], Any]
     found: dict[str, Any] = field(default_factory=dict)
     alone: set[str] = field(default_factory=set)
@@ -37,7 +38,7 @@ class Gets:
         patience = self.calls.patience()
         waiting = list(dict.fromkeys(ids))
         while waiting:
-            size = self.calls.batch_size(self.method)
+            size = self.calls.room(self.method)
             chunk, waiting = waiting[:size], waiting[size:]
             patience.begin()
             failing = self._try(chunk)
@@ -57,7 +58,7 @@ class Gets:
         else:
             self.alone.add(ids[0])
             try:
-                answers = {ids[0]: self.calls.once(self.method, lambda users: self.request(users, ids[0]))}
+                answers = {ids[0]: self.calls.once(self.method, lambda api: self.request(api, ids[0]))}
             except GmailError as error:
                 answers = {ids[0]: error}
         failing: dict[str, GmailError] = {}
@@ -69,7 +70,7 @@ class Gets:
             elif isinstance(answer, BadRequest):
                 self.found[item_id] = Failed(str(answer))
             elif worth_another_try(answer) or (isinstance(answer, AccessRevoked) and item_id not in self.alone):
-                # A batch does not refresh a token that Gmail refuses; a single call does.
+                # A batch does not renew a token that Gmail refuses; a single call does.
                 failing[item_id] = answer
             else:
                 raise answer
@@ -116,7 +117,7 @@ class Gets:
                 raise error
         if not self.found:
             # The call that any mailbox answers: if it raises, so does this one.
-            self.calls.once("users.getProfile", lambda users: users.getProfile(userId=self.calls.mailbox))
+            self.calls.once("users.getProfile", lambda api: api.users.getProfile(userId=self.calls.mailbox))
         # From the end, because the rounds began at the beginning: what takes long may stand side by side.
         for item_id in [item_id for item_id in reversed(failing) if item_id not in self.alone]:
             if patience.over() or (not self.found and len(self.alone) > len(BACK_OFF)):

@@ -6,7 +6,7 @@ Knows: which failures may pass, and the times between tries. Does not know: what
 import random
 from datetime import timedelta
 
-from mailmirror.errors import GmailError, GmailUnavailable, Throttled
+from mailmirror.errors import GmailError, GmailUnavailable, NoSubject, Throttled
 from mailmirror.ports import Clock
 
 # What was refused or not answered is tried again after these times, more or less a quarter.
@@ -17,7 +17,8 @@ PATIENCE_SECONDS = 40.0
 
 def worth_another_try(error: GmailError) -> bool:
     """Whether the same call may be answered a little later."""
-    return isinstance(error, GmailUnavailable) or (isinstance(error, Throttled) and error.until is None)
+    passing = isinstance(error, GmailUnavailable | NoSubject)
+    return passing or (isinstance(error, Throttled) and error.until is None)
 
 
 class Patience:

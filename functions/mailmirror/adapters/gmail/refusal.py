@@ -6,6 +6,7 @@ again. No error's message carries a token, mail or an address other than the mai
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -17,12 +18,28 @@ from mailmirror.adapters.gmail.wire import UNREADABLE
 from mailmirror.content import clean
 from mailmirror.errors import (
     AccessRevoked,
+    ApiDisabled,
+    BlockedByDomain,
+    ClientInvalid,
+    ConsentMissing,
+    CredentialsMissing,
+    DelegationMissing,
     GmailError,
     GmailRejected,
     GmailUnavailable,
     HistoryExpired,
+    MailServiceOff,
+    NoSubject,
+    NoSuchUser,
     PageTokenExpired,
+    PublishDenied,
+    ScopeMissing,
+    SessionEnded,
+    SigningDenied,
     Throttled,
+    TopicElsewhere,
+    WatchTaken,
+    WrongUser,
 )
 from mailmirror.model import MailboxId
 
@@ -39,10 +56,30 @@ _BAD_ARGUMENT_REASONS = frozenset({"badRequest", "invalid", "invalidArgument", "
 _PAGE_TOKEN = re.compile(r"page\s*_?token", re.IGNORECASE)
 _START = re.compile(r"start_?history_?id", re.IGNORECASE)
 _RETRY_AFTER = re.compile(r"retry after\s+(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d))", re.IGNORECASE)
-_REVOKED = re.compile(r"domainPolicy|delegation denied|mail service not enabled", re.IGNORECASE)
-_NO_GRANT = re.compile(
-    r"invalid_grant|unauthorized_client|access_denied|invalid_rapt|admin_policy_enforced|invalid_client|deleted_client"
-    r"|disabled_client|org_internal|invalid_scope"
+# Gmail's refusals for good, by words of the message or by the reason; the first that fits. The field's evidence is that
+# neither `status` nor `details` tells them apart.
+_REFUSALS: tuple[tuple[str, type[GmailError]], ...] = (
+    (r"domainPolicy", BlockedByDomain),
+    (r"delegation denied", WrongUser),
+    (r"mail service not enabled", MailServiceOff),
+    (r"only one user push notification client", WatchTaken),
+    (r"invalid topicName", TopicElsewhere),
+    (r"sending test message to cloud pubsub", PublishDenied),
+    (r"insufficientPermissions|access_token_scope_insufficient|metadata scope does", ScopeMissing),
+    (r"accessNotConfigured|service_disabled", ApiDisabled),
+    # Seen in passing too, and for ever where a service account calls as itself and not as the user.
+    (r"failedPrecondition", NoSubject),
+)
+# The same for what the token endpoint says, in the words of google-auth: `error: description`. An answer in none of
+# them may be another the next time.
+_NO_TOKEN: tuple[tuple[str, type[GmailError]], ...] = (
+    (r"client is unauthorized to retrieve|client not authorized", DelegationMissing),
+    (r"invalid email or user id|not a valid email|account has been deleted", NoSuchUser),
+    (r"invalid_rapt|reauthentication is needed", SessionEnded),
+    (r"access_denied|admin_policy_enforced|org_internal", BlockedByDomain),
+    (r"invalid_client|deleted_client|disabled_client", ClientInvalid),
+    (r"expired or revoked|invalid_scope|unauthorized_client", ConsentMissing),
+    (r"invalid_grant", AccessRevoked),
 )
 _ADDRESS = re.compile(r"[^\s<>\"'(),:;]+@[^\s<>\"'(),:;]+")
 _SECRET = re.compile(r"\bya29\.\S+|\beyJ\S{20,}|\b1//\S+|\bGOCSPX-\S+")
@@ -131,15 +168,15 @@ def _http_refusal(answer: _Answer, method: str, mailbox: MailboxId, now: datetim
         return Throttled(words, answer.until(now))
     if answer.status >= 500 or answer.status == 408:
         return GmailUnavailable(words)
-    if answer.status == 401 or _REVOKED.search(f"{answer.message} {' '.join(answer.reasons)}"):
+    known = _named(f"{answer.message} {' '.join(answer.reasons)}", _REFUSALS)
+    if known is not None:
+        return known(words)
+    if answer.status == 401:
         return AccessRevoked(words)
     if answer.status == 404 and method in _GET:
         return NotFound(words)
     if answer.status == 404 and method == "users.history.list":
         return HistoryExpired(words)
-    if answer.status == 400 and "failedPrecondition" in answer.reasons:
-        # Seen in passing, and for ever where a service account calls as itself and not as the user.
-        return GmailUnavailable(f"{words} If this lasts, the credentials do not act as the mailbox's user.")
     if answer.status == 400 and paged and _PAGE_TOKEN.search(answer.message):
         return PageTokenExpired(words)
     bad_argument = _START.search(answer.message) or (answer.reasons & _BAD_ARGUMENT_REASONS and not paged)
@@ -156,15 +193,20 @@ def _auth_refusal(error: GoogleAuthError, mailbox: MailboxId) -> GmailError:
     said = _sentence(" ".join(arguments[:1]), mailbox)
     iam_status = next((status for status in map(_iam_status, arguments) if status), 0)
     if iam_status and iam_status < 500 and iam_status != 429:
-        return GmailRejected(
+        return SigningDenied(
             f"IAM answered {iam_status} when the delegated service account had to sign for {mailbox}: it takes "
             "roles/iam.serviceAccountTokenCreator on that account, and iamcredentials.googleapis.com enabled."
         )
     if isinstance(error, DefaultCredentialsError):
-        return GmailRejected(f"There are no Application Default Credentials: {said}")
-    if error.retryable or iam_status or isinstance(error, TransportError) or not _NO_GRANT.search(said):
+        return CredentialsMissing(f"There are no Application Default Credentials: {said}")
+    known = _named(said, _NO_TOKEN)
+    if error.retryable or iam_status or isinstance(error, TransportError) or known is None:
         return GmailUnavailable(f"No token for {mailbox} at the moment: {said}")
-    return AccessRevoked(f"Google gives no token for {mailbox}: {said}")
+    return known(f"Google gives no token for {mailbox}: {said}")
+
+
+def _named(text: str, names: Iterable[tuple[str, type[GmailError]]]) -> type[GmailError] | None:
+    return next((name for words, name in names if re.search(words, text, re.IGNORECASE)), None)
 
 
 def _iam_status(body: str) -> int:

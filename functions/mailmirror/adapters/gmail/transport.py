@@ -1,11 +1,13 @@
 """HTTP: how a request to Gmail is sent, once, and what comes when it is not answered.
 
-Knows: the client library, its discovery document and its connections. Does not know: prices, or what a failure means.
+Knows: the client library and its discovery document, connections, credentials, and that a connection is for one thread
+at a time. Does not know: prices, what a failure means, or how many requests go together.
 """
 
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import Any, cast
@@ -18,8 +20,10 @@ from google.auth.credentials import Credentials
 from google.auth.exceptions import GoogleAuthError
 from googleapiclient.discovery import build_from_document
 from googleapiclient.errors import Error as ApiClientError
+from googleapiclient.errors import HttpError
 from googleapiclient.model import JsonModel
 
+from mailmirror.adapters.gmail import batch
 from mailmirror.errors import GmailError
 from mailmirror.model import MailboxId
 
@@ -37,18 +41,120 @@ UNANSWERED = (
     httplib2.decode.DecodeLimitError,
     httplib2.decode.DecodeRatioError,
 )
-# What googleapiclient's batches raise besides these when the answer is not the multipart document it should be.
-MANGLED = (LookupError, ValueError, TypeError, AttributeError)
 
 
-def connect(mailbox: MailboxId, credentials: Credentials | None, api_root: str, timeout: float) -> Any:
-    """Return the service for a mailbox; to close it is to close its connections."""
-    plain = httplib2.Http(timeout=timeout)
-    # A token must not follow a redirection, and what is on this machine is not behind its proxy.
-    plain.follow_redirects = False
-    if urlsplit(api_root).hostname in {"127.0.0.1", "localhost", "::1"}:
-        plain.proxy_info = None
-    return _build(api_root, _Transport(plain, credentials, mailbox))
+class Api:
+    """Gmail's methods, of which requests are made. It sends nothing: one serves every mailbox and thread.
+
+    The client library makes a resource anew, method by method, each time it is named; here each is made once.
+    """
+
+    def __init__(self, users: Any) -> None:
+        self.users = users
+        self.messages = users.messages()
+        self.threads = users.threads()
+        self.history = users.history()
+        self.labels = users.labels()
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of one batch.
+
+    Attributes:
+        answers: what was answered, or the refusal, by the request's number; a request that is not here got no answer.
+        failure: why nothing was answered.
+    """
+
+    answers: dict[int, Any] = field(default_factory=dict)
+    failure: Exception | None = None
+
+
+class Line:
+    """One connection to Gmail, for one thread at a time."""
+
+    def __init__(self, api_root: str, timeout: float) -> None:
+        """Connect nothing yet."""
+        self._batch_uri = api_root.rstrip("/") + "/batch"
+        self._http = httplib2.Http(timeout=timeout)
+        # A token must not follow a redirection, and what is on this machine is not behind its proxy.
+        self._http.follow_redirects = False
+        if urlsplit(api_root).hostname in {"127.0.0.1", "localhost", "::1"}:
+            self._http.proxy_info = None
+        # How credentials fetch a token through this line.
+        self.token_request: Any = google_auth_httplib2.Request(self._http)
+
+    def send(self, uri: str, method: str, body: Any, headers: Mapping[str, str]) -> tuple[Any, bytes]:
+        """Send one request, once."""
+        secure = urlsplit(uri).scheme == "https"
+        connection_type = _SecureConnection if secure else _PlainConnection
+        answer = self._http.request(uri, method, body=body, headers=dict(headers), connection_type=connection_type)
+        return cast("tuple[Any, bytes]", answer)
+
+    def together(self, requests: Sequence[Any], headers: Mapping[str, str]) -> Outcome:
+        """Send requests in one batch and take its answer apart; what goes wrong is part of the outcome."""
+        outcome = Outcome()
+        try:
+            headers = {**headers, "content-type": batch.CONTENT_TYPE}
+            answer, content = self.send(self._batch_uri, "POST", batch.write(requests), headers)
+            if answer.status >= 300:
+                raise HttpError(answer, content, uri=self._batch_uri)
+            for number, part, inner in batch.read(answer.get("content-type", ""), content):
+                if number < len(requests):
+                    outcome.answers[number] = _postprocessed(requests[number], part, inner)
+        except UNANSWERED as error:
+            outcome.failure = error
+        return outcome
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+
+class Access:
+    """What a mailbox's requests are authorized with, for one thread; tokens are fetched through a line of that thread.
+
+    It is also what googleapiclient sends single requests through. It shows it no credentials, which it would use to
+    send again, by itself, what was refused.
+    """
+
+    def __init__(self, mailbox: MailboxId, credentials: Credentials | None, line: Line) -> None:
+        """Fetch nothing yet."""
+        self._mailbox = mailbox
+        self._source: Any = credentials
+        self._line = line
+
+    def headers(self, uri: str, method: str) -> dict[str, str]:
+        """Return the headers that authorize a request; a token that has expired is renewed first."""
+        if self._source is None:
+            # The fake Gmail believes everybody.
+            return {"authorization": f"Bearer {self._mailbox}"}
+        headers: dict[str, str] = {}
+        self._source.before_request(self._line.token_request, method, uri, headers)
+        return headers
+
+    def renew(self) -> bool:
+        """Fetch another token because Gmail refuses the one there is; False when there is none to fetch."""
+        if self._source is None:
+            return False
+        self._source.refresh(self._line.token_request)
+        return True
+
+    def request(
+        self, uri: str, method: str = "GET", body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[Any, bytes]:
+        """Send one request, once."""
+        return self._line.send(uri, method, body, {**(headers or {}), **self.headers(uri, method)})
+
+
+def _postprocessed(request: Any, answer: Any, content: bytes) -> Any:
+    """What the client library makes of an answer, or the refusal."""
+    try:
+        if answer.status >= 300:
+            raise HttpError(answer, content, uri=request.uri)
+        return request.postproc(answer, content)
+    except HttpError as error:
+        return error
 
 
 class _NothingTwice:
@@ -70,38 +176,6 @@ class _SecureConnection(_NothingTwice, httplib2.HTTPSConnectionWithTimeout):
     pass
 
 
-class _Transport:
-    """What googleapiclient sends through. It shows no credentials: the library's batches would refresh them untimed."""
-
-    def __init__(self, plain: httplib2.Http, credentials: Credentials | None, mailbox: MailboxId) -> None:
-        self._plain = plain
-        self._sender: Any = plain
-        self._headers: Mapping[str, str] = {}
-        if credentials is not None:
-            self._sender = google_auth_httplib2.AuthorizedHttp(credentials, http=plain)
-        else:
-            # The fake Gmail believes everybody.
-            self._headers = {"authorization": f"Bearer {mailbox}"}
-
-    def request(
-        self, uri: str, method: str = "GET", body: Any = None, headers: Mapping[str, str] | None = None
-    ) -> tuple[Any, bytes]:
-        """One request, sent once."""
-        secure = urlsplit(uri).scheme == "https"
-        answer = self._sender.request(
-            uri,
-            method,
-            body=body,
-            headers={**(headers or {}), **self._headers},
-            connection_type=_SecureConnection if secure else _PlainConnection,
-        )
-        return cast("tuple[Any, bytes]", answer)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._plain.close()
-
-
 class _Tolerant(JsonModel):  # type: ignore[misc]
     """Answers None to what is no JSON: one unreadable answer must not spoil the others of its batch."""
 
@@ -114,13 +188,11 @@ class _Tolerant(JsonModel):  # type: ignore[misc]
 
 
 @cache
-def _discovery_document() -> str:
-    """The description of the Gmail API that comes with the client library."""
+def api(api_root: str) -> Api:
+    """Return the methods of the Gmail at `api_root`, as the description that comes with the client library has them."""
     folder = resources.files("googleapiclient.discovery_cache") / "documents"
-    return (folder / "gmail.v1.json").read_text("utf-8")
-
-
-def _build(api_root: str, transport: _Transport) -> Any:
-    """The service, for single calls and batches at `api_root`: `client_options.api_endpoint` would not move batches."""
-    document = json.loads(_discovery_document()) | {"rootUrl": api_root.rstrip("/") + "/", "servicePath": ""}
-    return build_from_document(document, http=transport, model=_Tolerant())
+    document = json.loads((folder / "gmail.v1.json").read_text("utf-8"))
+    document |= {"rootUrl": api_root.rstrip("/") + "/", "servicePath": ""}
+    # Requests are executed with a connection of their own: this one is never asked.
+    service = build_from_document(document, http=object(), model=_Tolerant())
+    return Api(service.users())

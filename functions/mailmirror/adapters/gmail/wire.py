@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from mailmirror.content import SNIPPET_BYTES, clean, clip, read_content
 from mailmirror.model import (
+    Body,
     Failed,
     FetchedThread,
     HistoryId,
@@ -71,8 +72,8 @@ def parse_thread_page(answer: Json) -> ThreadPage:
     return ThreadPage(refs, answer.get("nextPageToken"))
 
 
-def parse_message(answer: Json) -> Message:
-    """users.messages.get in format full."""
+def parse_message(answer: Json, *, bodies: bool = True) -> Message:
+    """users.messages.get in format full, or without bodies in format metadata; the snippet is in both."""
     content = read_content(answer.get("payload"))
     return Message(
         id=_id(answer["id"]),
@@ -83,8 +84,8 @@ def parse_message(answer: Json) -> Message:
         size_estimate=max(0, min(int(answer.get("sizeEstimate", 0)), 2**53)),
         snippet=clip(str(answer.get("snippet", "")), SNIPPET_BYTES),
         headers=content.headers,
-        body=content.body,
-        attachments=content.attachments,
+        body=content.body if bodies else Body(stored="none"),
+        attachments=content.attachments if bodies else (),
     )
 
 
@@ -93,19 +94,19 @@ def parse_label_state(answer: Json) -> LabelState:
     return LabelState(_id(answer["id"]), _label_ids(answer), _history_id(answer["historyId"]))
 
 
-def parse_thread(answer: Json, *, minimal: bool = False) -> FetchedThread:
-    """users.threads.get in format full, or minimal; a message of it that cannot be read is `Failed`."""
+def parse_thread(answer: Json, *, minimal: bool = False, bodies: bool = True) -> FetchedThread:
+    """users.threads.get in format full, metadata (no bodies) or minimal; a message that cannot be read is `Failed`."""
     thread_id, history_id = _id(answer["id"]), _history_id(answer["historyId"])
     items = answer.get("messages", ())
     if minimal:
         return FetchedThread(thread_id, history_id, states=tuple(parse_label_state(item) for item in items))
-    return FetchedThread(thread_id, history_id, {_id(item["id"]): read_message(item) for item in items})
+    return FetchedThread(thread_id, history_id, {_id(item["id"]): read_message(item, bodies=bodies) for item in items})
 
 
-def read_message(answer: Json) -> Message | Failed:
+def read_message(answer: Json, *, bodies: bool = True) -> Message | Failed:
     """A message of an answer, or why it cannot be read."""
     try:
-        return parse_message(answer)
+        return parse_message(answer, bodies=bodies)
     except UNREADABLE as error:
         return Failed(f"Gmail's answer for this message cannot be read ({type(error).__name__}).")
 
