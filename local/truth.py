@@ -24,7 +24,6 @@ Left = TypeVar("Left")
 Right = TypeVar("Right")
 
 COLLECTIONS = ("messages", "threads", "labels", "deltas", "parked")
-NOT_MIRRORED = "DRAFT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,29 +62,52 @@ class Mirror:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """The part of a mailbox that the demonstration's policy mirrors: everything but drafts."""
+    """A mailbox, and the part of it that a policy mirrors.
 
-    messages: Documents
+    Attributes:
+        everything: all messages there are.
+        policy: as the mailbox document has it; without one, everything but drafts.
+        messages: those that the policy wants, as it wants them.
+        threads: which of them make a thread.
+    """
+
+    everything: Documents
     labels: Documents
     history_id: int
+    policy: Document = field(default_factory=dict)
+    messages: Documents = field(init=False)
     threads: Mapping[str, frozenset[str]] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Derive which messages make a thread."""
+        """Derive what the policy wants."""
+        messages = {key: self._wanted(value) for key, value in self.everything.items() if self._wants(value)}
         threads: dict[str, set[str]] = {}
-        for message_id, message in self.messages.items():
+        for message_id, message in messages.items():
             threads.setdefault(message["threadId"], set()).add(message_id)
+        object.__setattr__(self, "messages", messages)
         object.__setattr__(self, "threads", {thread_id: frozenset(ids) for thread_id, ids in threads.items()})
 
     @classmethod
     def from_state(cls, state: Document) -> "Truth":
         """Read the answer of the fake's `/state`."""
-        kept = {key: value for key, value in state["messages"].items() if NOT_MIRRORED not in value["labelIds"]}
-        return cls(kept, state["labels"], int(state["historyId"]))
+        return cls(state["messages"], state["labels"], int(state["historyId"]))
+
+    def _wants(self, message: Document) -> bool:
+        labels, since = set(message["labelIds"]), self.policy.get("since")
+        unwanted = {*self.policy.get("excludeLabelIds", ()), *(() if self.policy.get("drafts") else ("DRAFT",))}
+        if not self.policy.get("includeSpamTrash", True):
+            unwanted |= {"SPAM", "TRASH"}
+        wanted = set(self.policy.get("labelIds", ())) or labels
+        old = since is not None and message["internalDate"] < since.timestamp() * 1000
+        return not old and not labels & unwanted and (not wanted or bool(labels & wanted))
+
+    def _wanted(self, message: Document) -> Document:
+        return message if self.policy.get("bodies", True) else {**message, "body": {"text": "", "html": ""}}
 
 
 def compare(truth: Truth, mirror: Mirror) -> list[Row]:
-    """Compare everything; both sides must be at rest."""
+    """Compare everything that the mailbox's policy wants; both sides must be at rest."""
+    truth = Truth(truth.everything, truth.labels, truth.history_id, mirror.mailbox.get("policy") or {})
     parts = (_messages, _threads, _message_labels, _labels, _bodies, _delta_log, _counts, _parked, _cursor)
     return [part(truth, mirror) for part in parts]
 

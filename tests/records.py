@@ -200,11 +200,17 @@ def _relabelled(labels: frozenset[LabelId], act: Act) -> frozenset[LabelId]:
 
 
 def shown(state: State, policy: Policy) -> dict[MessageId, Shown]:
-    """What a mirror has to hold of these messages, by the policy's two answers and no more."""
-    unwanted = set() if policy.include_spam_trash else {"SPAM", "TRASH"}
+    """What a mirror has to hold of these messages, by the policy's answers and no more."""
+    unwanted = {*policy.exclude_label_ids, *(() if policy.include_spam_trash else ("SPAM", "TRASH"))}
     if not policy.drafts:
         unwanted.add("DRAFT")
-    return {i: (m.thread_id, m.label_ids) for i, m in state.items() if not m.label_ids & unwanted}
+    return {
+        i: (m.thread_id, m.label_ids)
+        for i, m in state.items()
+        if not m.label_ids & unwanted
+        and (not policy.label_ids or m.label_ids & set(policy.label_ids))
+        and (policy.since is None or policy.since <= m.internal_date)
+    }
 
 
 def retold(records: Iterable[Record]) -> dict[MessageId, Shown]:
@@ -254,4 +260,12 @@ _TELLINGS: st.SearchStrategy[Telling] = st.sampled_from(["then", "now", "added",
 # Mail arrives before much else happens to it.
 MAILBOXES = st.builds(lived, _TELLINGS, st.lists(_ADDS, max_size=4), st.lists(ACTS, max_size=15))
 EVERYTHING = Policy(include_spam_trash=True, drafts=True)
-POLICIES = st.builds(Policy, include_spam_trash=st.booleans(), drafts=st.booleans())
+POLICIES = st.builds(
+    Policy,
+    include_spam_trash=st.booleans(),
+    drafts=st.booleans(),
+    label_ids=st.sampled_from([(), (), (), ("INBOX",), ("STARRED", "UNREAD")]),
+    exclude_label_ids=st.sampled_from([(), (), (), ("STARRED",), ("UNREAD", "SPAM")]),
+    since=st.sampled_from([None, None, START + timedelta(minutes=3), START + timedelta(minutes=7)]),
+    bodies=st.booleans(),
+)

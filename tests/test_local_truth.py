@@ -116,6 +116,35 @@ def test_an_equal_mirror_has_no_difference() -> None:
     assert {name: row.differences for name, row in _compared(_documents()).items() if row.differences} == {}
 
 
+@pytest.mark.parametrize(
+    ("policy", "differs"),
+    [
+        ({}, set()),
+        ({"drafts": True}, {"draft"}),
+        ({"includeSpamTrash": False}, {"m3"}),
+        ({"labelIds": ["SENT", "TRASH"]}, {"m1"}),
+        ({"excludeLabelIds": ["UNREAD"]}, {"m1"}),
+        ({"since": LATER}, {"m1"}),
+        ({"since": AT}, set()),
+    ],
+)
+def test_only_what_the_policy_wants_is_expected(policy: dict[str, Any], differs: set[str]) -> None:
+    """What the mailbox document says is wanted has to be in the mirror, and nothing else may be there."""
+    documents = _documents()
+    documents["mailbox"]["policy"] = policy
+    assert {difference.split(":")[0] for difference in _compared(documents)["messages"].differences} == differs
+
+
+def test_a_body_is_not_expected_where_the_policy_leaves_bodies_out() -> None:
+    """Each text that is mirrored against the policy is a difference; without it there is none."""
+    documents = _documents()
+    documents["mailbox"]["policy"] = {"bodies": False}
+    assert len(_compared(documents)["characters of bodies"].differences) == 3
+    for message in documents["messages"].values():
+        message["body"] = {"text": "", "html": "", "stored": "none", "uri": None}
+    assert _compared(documents)["characters of bodies"].differences == ()
+
+
 Plant = Callable[[dict[str, Any]], object]
 
 

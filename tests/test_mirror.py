@@ -21,6 +21,7 @@ from mailmirror.mirror import (
     Relabel,
     Remove,
     Sheet,
+    Strip,
     thread_document,
 )
 from mailmirror.model import (
@@ -46,6 +47,8 @@ from mailmirror.slice import MAX_BYTES, MAX_DOCUMENT, MAX_WRITES, MIRROR_BYTES, 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 EVERYTHING = Policy(drafts=True)
 NO_SPAM_TRASH = Policy(include_spam_trash=False)
+NO_BODIES = Policy(drafts=True, bodies=False)
+LATE_INBOX = Policy(label_ids=("INBOX",), exclude_label_ids=("UNREAD",), since=NOW + timedelta(minutes=3))
 
 
 # What a store would hold
@@ -161,8 +164,12 @@ def faults(mirror: Mirror, policy: Policy = EVERYTHING) -> list[str]:
                 found.append(f"{message_id} is in thread {message.get('threadId')}, listed by {thread_id}")
             if any(message.get(name) != entry[name] for name in ("labelIds", "historyId", "internalDate")):
                 found.append(f"{message_id} is not as its thread says")
-            if not policy.wants(frozenset(entry["labelIds"])):
+            if message.get("body", {}).get("stored") != entry["stored"]:
+                found.append(f"the body of {message_id} is not where its thread says")
+            if not policy.wants(frozenset(entry["labelIds"]), entry["internalDate"]):
                 found.append(f"{message_id} is not wanted")
+            if entry["stored"] != "none" and not policy.bodies:
+                found.append(f"{message_id} has a body")
     if (mirror.messages, mirror.threads) != (len(messages), len(threads)):
         found.append(f"counts {mirror.messages}, {mirror.threads}; there are {len(messages)}, {len(threads)}")
     if replayed(mirror.changes) != mirror.labels():
@@ -320,6 +327,76 @@ def test_unwanted_message_is_not_brought() -> None:
     """A fetched message that the policy does not want leaves no trace."""
     for labels in (("SPAM",), ("TRASH", "INBOX"), ("DRAFT",)):
         assert Mirror().sheet(NO_SPAM_TRASH).slices([Bring(message("m1", *labels))]) == []
+
+
+def test_unwanted_by_label_or_date() -> None:
+    """Whether a message is mirrored follows from its labels and its date, when it is brought and when it changes."""
+    policy = Policy(label_ids=("INBOX",), exclude_label_ids=("STARRED",), since=NOW + timedelta(minutes=5))
+    # Their minutes are 7, 4 and 1.
+    newer, old, older = (message(f"m{number}", "INBOX") for number in (1, 2, 3))
+    mirror = Mirror()
+    mirror.apply(
+        [*map(Bring, (newer, old, older)), Bring(message("m4", "SENT")), Bring(message("m5", "STARRED"))], policy
+    )
+    assert mirror.labels().keys() == {"m1"}
+    for gone in (step(11, removed="INBOX"), step(11, "STARRED")):
+        left = copy_of(mirror)
+        left.apply([Relabel("m1", (gone,))], policy)
+        assert left.labels() == {}
+    # Mirrored under another policy, and touched under this one.
+    mirror = mirror_of(newer, old)
+    mirror.apply([Relabel("m1", (step(11, "UNREAD"),)), Relabel("m2", (step(11, "UNREAD"),))], policy)
+    assert mirror.labels().keys() == {"m1"}
+
+
+def test_a_copy_that_was_not_wanted_when_it_was_read() -> None:
+    """A large message whose body was not stored because its copy was not wanted is fetched again if it is wanted."""
+    mirror, untrashed = Mirror(), (step(11, removed="TRASH"),)
+    cut = replace(message("m1", "TRASH"), body=Body("x", truncated=True))
+    mirror.apply([Bring(cut, untrashed)], NO_SPAM_TRASH)
+    assert (mirror.messages, mirror.outdated) == (0, ["m1"])
+    mirror.apply([Bring(replace(cut, label_ids=frozenset(), history_id=11), untrashed)], NO_SPAM_TRASH)
+    assert (mirror.messages, mirror.outdated) == (1, ["m1"])
+
+
+# bodies
+
+
+def test_strip() -> None:
+    """A body is taken away with its object and what it says of attachments; deltas are silent, nothing else changes."""
+    attached = replace(message("m1", "INBOX"), attachments=(Attachment("1", "notes.txt", "text/plain", 3),))
+    mirror = mirror_of(attached, message("m2", "INBOX", stored=True), message("m3", "INBOX"))
+    sheet = mirror.sheet(NO_BODIES)
+    (part,) = sheet.slices([Strip("m1"), Strip("m2"), Strip("m9")])
+    assert (part.changes, part.messages, part.threads, part.deleted_blobs) == ((), 0, 0, ("m2",))
+    mirror.commit([part])
+    documents = mirror.collection("messages")
+    assert documents["m1"]["attachments"] == []
+    assert [documents[i]["body"] == to_document(Body(stored="none")) for i in ("m1", "m2", "m3")] == [True, True, False]
+    assert documents["m1"] | {"body": 0, "attachments": 0} == to_document(attached) | {
+        "body": 0,
+        "attachments": 0,
+        "origin": "live",
+        "syncedAt": NOW,
+    }
+    assert sheet.slices([Strip("m1"), Strip("m2")]) == []
+
+
+def test_a_body_that_comes_back() -> None:
+    """A copy with a body completes a message without one, and the delta tells only what else is different about it."""
+    mirror = Mirror()
+    mirror.apply([Bring(message("m1", "INBOX"))], NO_BODIES)
+    assert mirror.collection("messages")["m1"]["body"]["stored"] == "none"
+    (added,) = mirror.changes
+    mirror.apply([Bring(message("m1", "INBOX", stored=True))])
+    assert mirror.collection("messages")["m1"]["body"]["stored"] == "storage"
+    assert (mirror.changes, mirror.blobs) == ([added], [])
+    # And the other way round, where a policy without bodies meets a message that has one.
+    mirror.apply([Bring(message("m1", "STARRED", at=11))], NO_BODIES)
+    assert mirror.collection("messages")["m1"]["body"]["stored"] == "none"
+    assert mirror.changes == [added, Change("labelsChanged", "m1", "t1", ("STARRED",), ("INBOX",))]
+    assert mirror.blobs == ["m1"]
+    assert faults(mirror, NO_BODIES) == []
 
 
 def test_later_changes_decide_whether_a_message_is_wanted() -> None:
@@ -666,7 +743,7 @@ IDS = ["m1", "m2", "m3", "m4"]
 THREADS = st.sampled_from(["t1", "t2"])
 LABELS = st.frozensets(st.sampled_from(["INBOX", "UNREAD", "TRASH"]))
 HISTORY = st.integers(1, 20)
-POLICIES = st.sampled_from([EVERYTHING, NO_SPAM_TRASH])
+POLICIES = st.sampled_from([EVERYTHING, NO_SPAM_TRASH, NO_BODIES, LATE_INBOX])
 STEPS = st.lists(st.builds(Step, HISTORY, added=LABELS, removed=LABELS), max_size=3).map(
     lambda steps: tuple(sorted(steps, key=lambda each: each.record_id))
 )
@@ -682,6 +759,7 @@ MESSAGE_EDITS: st.SearchStrategy[Edit] = st.one_of(
     st.builds(Relabel, st.sampled_from(IDS), STEPS),
     st.builds(Refresh, st.sampled_from(IDS), LABELS, HISTORY),
     st.builds(Remove, st.sampled_from(IDS), HISTORY),
+    st.builds(Strip, st.sampled_from(IDS)),
 )
 EDITS = st.lists(MESSAGE_EDITS | st.builds(Confirm, THREADS, HISTORY), max_size=12)
 
@@ -770,7 +848,7 @@ def test_newest_copy_always_wins(before: list[Edit], copy: Message, policy: Poli
     mirror.apply(before, policy)
     copy = replace(copy, history_id=30)
     mirror.apply([Bring(copy)], policy)
-    expected = (copy.thread_id, copy.label_ids) if policy.wants(copy.label_ids) else None
+    expected = (copy.thread_id, copy.label_ids) if policy.wants(copy.label_ids, copy.internal_date) else None
     assert mirror.labels().get(copy.id) == expected
     assert faults(mirror, policy) == []
 
@@ -917,7 +995,9 @@ def test_history_read_anyhow_ends_in_the_mailbox_as_it_is(
         applied = turn(mirror, life, policy, applied, now, window)
     assert applied == end
     truth = life.states[-1].items()
-    expected = {i: (m.thread_id, m.label_ids, m.history_id) for i, m in truth if policy.wants(m.label_ids)}
+    expected = {
+        i: (m.thread_id, m.label_ids, m.history_id) for i, m in truth if policy.wants(m.label_ids, m.internal_date)
+    }
     documents = mirror.collection("messages").items()
     assert {i: (m["threadId"], frozenset(m["labelIds"]), m["historyId"]) for i, m in documents} == expected
     assert mirror.outdated == []

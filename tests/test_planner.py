@@ -31,10 +31,12 @@ from mailmirror.planner import (
     Manifest,
     Way,
     compare,
+    compares,
     decide,
     eta,
     groups,
     item_units,
+    leaves,
     manifest,
     pack,
     take,
@@ -49,17 +51,24 @@ ENTRY = Entry(frozenset({"INBOX"}), NOW, 1)
 DEFAULT = Policy()
 NO_SPAM_TRASH = Policy(include_spam_trash=False)
 WITH_DRAFTS = Policy(drafts=True)
+INBOX_ONLY = Policy(label_ids=("INBOX",))
+NO_PROMOTIONS = Policy(exclude_label_ids=("CATEGORY_PROMOTIONS",))
+RECENT = Policy(since=NOW)
+NO_BODIES = Policy(bodies=False)
 
 ADDED = NetChange("m", "t", 5, 5, added=True)
 RELABELLED = NetChange("m", "t", 5, 5, steps=(Step(5, added=frozenset({"STARRED"})),))
 DELETED = NetChange("m", "t", 5, 5, deleted=True)
 UNTRASHED = NetChange("m", "t", 5, 5, steps=(Step(5, removed=frozenset({"TRASH"})),))
+INTO_INBOX = NetChange("m", "t", 5, 5, steps=(Step(5, added=frozenset({"INBOX"})),))
+OUT_OF_INBOX = NetChange("m", "t", 5, 5, steps=(Step(5, removed=frozenset({"INBOX"})),))
+NO_PROMOTION = NetChange("m", "t", 5, 5, steps=(Step(5, removed=frozenset({"CATEGORY_PROMOTIONS"})),))
 SENT = NetChange("m", "t", 5, 5, steps=(Step(5, added=frozenset({"SENT"}), removed=frozenset({"DRAFT"})),))
 
 
 def run(stage: Stage = "fetching", *, mode: Mode = "repair", anchor: HistoryId = 0, signpost: HistoryId = 100) -> Run:
     """A run under way."""
-    return Run("run", mode, "Because.", anchor, signpost, NOW, stage)
+    return Run("run", mode, "Because.", anchor, signpost, NOW, stage=stage)
 
 
 def told(change: NetChange, *labels: str) -> NetChange:
@@ -111,6 +120,20 @@ def test_decide_for_a_mirrored_message(
         (UNTRASHED, NO_SPAM_TRASH, "fetch"),
         (told(UNTRASHED, "INBOX"), NO_SPAM_TRASH, "fetch"),
         (told(SENT, "SENT"), DEFAULT, "fetch"),
+        (told(ADDED, "SENT"), INBOX_ONLY, "ignore"),
+        (told(ADDED, "INBOX"), INBOX_ONLY, "fetch"),
+        (told(INTO_INBOX, "INBOX"), INBOX_ONLY, "fetch"),
+        (INTO_INBOX, INBOX_ONLY, "fetch"),
+        (told(RELABELLED, "STARRED"), INBOX_ONLY, "ignore"),
+        (RELABELLED, INBOX_ONLY, "ignore"),
+        (OUT_OF_INBOX, INBOX_ONLY, "ignore"),
+        (told(ADDED, "INBOX", "CATEGORY_PROMOTIONS"), NO_PROMOTIONS, "ignore"),
+        (NO_PROMOTION, NO_PROMOTIONS, "fetch"),
+        (told(NO_PROMOTION, "SPAM"), replace(NO_PROMOTIONS, include_spam_trash=False), "ignore"),
+        (told(ADDED, "INBOX"), RECENT, "fetch"),
+        (told(RELABELLED, "STARRED"), RECENT, "ignore"),
+        (RELABELLED, RECENT, "ignore"),
+        (told(UNTRASHED, "INBOX"), replace(RECENT, include_spam_trash=False), "fetch"),
     ],
 )
 def test_decide_for_a_message_that_is_not_mirrored(
@@ -125,6 +148,8 @@ def test_decide_for_a_message_that_is_not_mirrored(
     [
         (RELABELLED, DEFAULT),
         (told(RELABELLED, "INBOX", "STARRED"), DEFAULT),
+        (told(RELABELLED, "INBOX", "STARRED"), INBOX_ONLY),
+        (told(RELABELLED, "INBOX", "STARRED"), NO_PROMOTIONS),
         # Neither of these enters the policy: it wants trash, and drafts, all the time.
         (UNTRASHED, DEFAULT),
         (SENT, WITH_DRAFTS),
@@ -146,6 +171,38 @@ def test_decide_for_a_message_that_the_mirror_lacks(
 ) -> None:
     """A label change of a message that the mirror lacks fetches it, unless a run is about to bring it."""
     assert decide(change, None, policy, under_way) == decision
+
+
+# leaves
+
+
+@pytest.mark.parametrize(
+    ("change", "policy", "expected"),
+    [
+        (DELETED, DEFAULT, True),
+        (told(RELABELLED, "INBOX"), DEFAULT, False),
+        (told(ADDED, "SPAM"), NO_SPAM_TRASH, True),
+        (told(ADDED, "SPAM"), DEFAULT, False),
+        # A draft was never mirrored, whatever else is left out.
+        (told(ADDED, "DRAFT"), NO_PROMOTIONS, False),
+        (told(ADDED, "DRAFT"), INBOX_ONLY, False),
+        (told(OUT_OF_INBOX, "STARRED"), INBOX_ONLY, True),
+        (told(OUT_OF_INBOX, "STARRED"), DEFAULT, False),
+        (told(OUT_OF_INBOX, "STARRED"), Policy(label_ids=("INBOX", "STARRED")), False),
+        # It has none of the labels, and nothing says that it ever had one.
+        (told(RELABELLED, "STARRED"), INBOX_ONLY, False),
+        (told(ADDED, "SENT"), INBOX_ONLY, False),
+        (told(RELABELLED, "STARRED", "CATEGORY_PROMOTIONS"), NO_PROMOTIONS, True),
+        # What history does not tell is fetched, or, where most mail is none of the mirror's business, looked for.
+        (OUT_OF_INBOX, DEFAULT, False),
+        (OUT_OF_INBOX, INBOX_ONLY, True),
+        (RELABELLED, INBOX_ONLY, False),
+        (RELABELLED, RECENT, False),
+    ],
+)
+def test_what_leaves_is_looked_for(change: NetChange, policy: Policy, expected: bool) -> None:
+    """A change is looked for in other threads if it may take a message out of the mirror, and only then."""
+    assert leaves(change, policy) == expected
 
 
 # groups
@@ -386,13 +443,82 @@ def test_stale_thread_by_the_cheaper_way() -> None:
     """
     gap = run(anchor=50)
     short, long = listing({"t": "ab"}, {"t": 60}), listing({"t": "abc"}, {"t": 60})
-    assert compare(short, "t", mirrored(a=1, b=1), gap, NEW) == Item(
+    single = compare(listing({"t": "a"}, {"t": 60}), "t", mirrored(a=1), gap, NEW)
+    assert single == Item("t", get=("a",), stale=True, way="messages", history_id=60)
+    # No message that did not change is fetched where it costs nothing to leave that be.
+    assert compare(short, "t", mirrored(a=1, b=1), gap, NEW) == Item("t", stale=True, way="minimal", history_id=60)
+    assert compare(short, "t", mirrored(a=1), gap, NEW) == Item(
         "t", get=("b", "a"), stale=True, way="messages", history_id=60
     )
     assert compare(long, "t", mirrored(a=1, b=1, c=1), gap, NEW) == Item("t", stale=True, way="minimal", history_id=60)
     assert compare(long, "t", mirrored(a=1, b=1), gap, NEW) == Item(
         "t", get=("c",), stale=True, way="thread", history_id=60
     )
+
+
+OLD = NOW - timedelta(days=1)
+
+
+def under(policy: Policy, *, mode: Mode = "policy", anchor: HistoryId = 0) -> Run:
+    """A run that compares by a policy."""
+    return replace(run(mode=mode, anchor=anchor), policy=policy)
+
+
+def thread_of(**entries: Entry) -> Thread:
+    """Thread `t` as mirrored."""
+    return Thread("t", 1, entries)
+
+
+def test_a_policy_run_brings_and_deletes_the_difference() -> None:
+    """What the listing under another policy has more is brought, what it has less is extra, and the rest is left."""
+    item = compare(listing({"t": "bc"}), "t", mirrored(a=1, b=1), under(DEFAULT), NEW)
+    assert item == Item("t", get=("c",), extra=("a",))
+
+
+def test_what_the_policy_does_not_want_is_extra_however_new_it_is() -> None:
+    """A message that by its own labels or date is not wanted is extra even if something touched it after the signpost;
+    one that is wanted waits for history.
+    """
+    touched = replace(ENTRY, history_id=101)
+    sent, old = replace(touched, label_ids=frozenset({"SENT"})), replace(touched, internal_date=OLD)
+    mine = thread_of(a=sent, b=touched, c=old)
+    policy = Policy(label_ids=("INBOX",), since=NOW)
+    assert compare(listing({}), "t", mine, under(policy), NEW) == Item("t", extra=("a", "c"))
+    assert compare(listing({}), "t", mine, under(policy, anchor=50), NEW) == Item("t", look=("b",), extra=("a", "c"))
+
+
+def test_what_is_older_than_the_policy_wants_is_extra_though_it_is_listed() -> None:
+    """Gmail's search may show a little too much; a mirrored message's own date decides."""
+    mine = thread_of(a=replace(ENTRY, internal_date=OLD), b=ENTRY)
+    assert compare(listing({"t": "ab"}), "t", mine, under(RECENT), NEW) == Item("t", extra=("a",))
+    assert compare(listing({"u": "a", "t": "b"}), "t", mine, under(RECENT), NEW) == Item("t", extra=("a",))
+
+
+def test_bodies_come_back() -> None:
+    """Messages that are mirrored without a body are fetched under a policy with bodies, in the cheaper way."""
+    bare = replace(ENTRY, stored="none")
+    listed = listing({"t": "abcd"})
+    assert compare(listed, "t", thread_of(a=ENTRY, b=bare, c=ENTRY, d=ENTRY), under(DEFAULT), NEW) == Item("t", ("b",))
+    assert compare(listed, "t", thread_of(a=ENTRY, b=bare, c=bare, d=bare), under(DEFAULT), NEW) == Item(
+        "t", get=("d", "c", "b"), way="thread"
+    )
+    assert compare(listed, "t", thread_of(**dict.fromkeys("abcd", bare)), under(NO_BODIES), NEW) is None
+
+
+def test_bodies_are_taken_away() -> None:
+    """Under a policy without bodies those that are mirrored are taken away, except from what leaves or is rewritten."""
+    stored, bare = replace(ENTRY, stored="storage"), replace(ENTRY, stored="none")
+    mine = thread_of(a=ENTRY, b=stored, c=bare, d=ENTRY)
+    listed = listing({"t": "abc"})
+    assert compare(listed, "t", mine, under(NO_BODIES), NEW) == Item("t", extra=("d",), strip=("a", "b"))
+    everything = compare(listed, "t", mine, under(NO_BODIES, mode="full"), NEW)
+    assert everything == Item("t", get=("c", "b", "a"), way="thread", extra=("d",))
+
+
+def test_a_policy_run_lists_no_threads_unless_history_was_lost() -> None:
+    """Labels are compared only where history did not tell them."""
+    assert not compares(under(DEFAULT))
+    assert compares(under(DEFAULT, anchor=50))
 
 
 MESSAGES = "abcdefgh"
@@ -454,6 +580,7 @@ ITEMS = st.builds(
     look=st.lists(st.text(), max_size=2).map(tuple),
     extra=st.lists(st.text(), max_size=2).map(tuple),
     history_id=st.integers(0, 2**63),
+    strip=st.lists(st.text(), max_size=2).map(tuple),
 )
 
 

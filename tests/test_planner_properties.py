@@ -7,8 +7,8 @@ from itertools import islice
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mailmirror.history import fold
-from mailmirror.mirror import Bring, Confirm, Edit, Refresh, Remove
-from mailmirror.model import Entry, HistoryId, LabelId, MessageId, Mode, Policy, Record, Run, Thread, ThreadId
+from mailmirror.mirror import Bring, Confirm, Edit, Refresh, Remove, Strip
+from mailmirror.model import Entry, HistoryId, LabelId, Message, MessageId, Mode, Policy, Record, Run, Thread, ThreadId
 from mailmirror.planner import Decision, Item, Manifest, compare, decide, groups, item_units, leaves, manifest
 
 from tests.records import ACTS, MAILBOXES, POLICIES, Act, Mailbox, shown
@@ -17,7 +17,7 @@ from tests.test_mirror import NOW, faults
 from tests.test_mirror_properties import TURNS, Follower, Turn
 from tests.test_planner import NEW, mirrored
 
-MODES: st.SearchStrategy[Mode] = st.sampled_from(["first", "repair", "full", "audit"])
+MODES: st.SearchStrategy[Mode] = st.sampled_from(["first", "repair", "full", "audit", "policy"])
 RUNS = st.none() | st.builds(
     Run,
     st.just("run"),
@@ -26,7 +26,7 @@ RUNS = st.none() | st.builds(
     st.integers(0, 50),
     st.integers(0, 100),
     st.just(NOW),
-    st.sampled_from(["listing", "planning", "fetching", "deleting", "closing"]),
+    stage=st.sampled_from(["listing", "planning", "fetching", "deleting", "closing"]),
 )
 ENTRIES = st.none() | st.builds(
     Entry, st.frozensets(st.sampled_from(["INBOX", "TRASH", "DRAFT"])), st.just(NOW), st.integers(0, 100)
@@ -51,14 +51,22 @@ def test_deletion_is_decided_whatever_else_is_known(
 @given(MAILBOXES, POLICIES, st.data())
 @settings(max_examples=300)
 def test_what_leaves_is_told(mailbox: Mailbox, policy: Policy, data: st.DataObject) -> None:
-    """A mirrored message that is deleted, or told to be in spam or trash, counts as leaving; what stays does not."""
+    """A mirrored message that is deleted, or told to be what the policy leaves out, counts as leaving; what is told to
+    stay does not.
+    """
     after = data.draw(st.sampled_from(mailbox.ids))
     before, now = shown(mailbox.at(after), policy), shown(mailbox.now, policy)
     for change in fold(mailbox.records(after, mailbox.head)):
         if change.message_id in before:
             gone = change.message_id not in mailbox.now
             told = change.told is not None
-            assert leaves(change, policy) == (change.message_id not in now and (gone or told))
+            if gone or told:
+                assert leaves(change, policy) == (change.message_id not in now)
+            elif policy.label_ids or policy.since is not None:
+                # Such a change is not fetched, so it is looked for.
+                assert leaves(change, policy) or change.message_id in now
+            else:
+                assert not leaves(change, policy)
 
 
 # groups
@@ -134,13 +142,14 @@ def carried_out(
 def test_plan_carried_out(mailbox: Mailbox, policy: Policy, mode: Mode, lost: bool, data: st.DataObject) -> None:
     """Whatever the mirror lacks, has too much or has as it was long ago, its plan makes each thread as it is listed."""
     then = data.draw(st.sampled_from(mailbox.ids))
-    run = Run("run", mode, "Because.", then if lost else 0, mailbox.head, NOW)
+    run = Run("run", mode, "Because.", then if lost else 0, mailbox.head, NOW, policy)
     compares_labels = run.anchor > 0 or mode in {"audit", "full"}
     history_ids = mailbox.threads(mailbox.head) if compares_labels and mode != "full" else {}
     entries: dict[ThreadId, dict[MessageId, Entry]] = {}
     for message_id in data.draw(st.sets(st.sampled_from(["", *shown(mailbox.at(then), policy)]))) - {""}:
         copy = mailbox.at(then)[message_id]
-        entries.setdefault(copy.thread_id, {})[message_id] = Entry(copy.label_ids, NOW, copy.history_id)
+        entry = Entry(copy.label_ids, copy.internal_date, copy.history_id)
+        entries.setdefault(copy.thread_id, {})[message_id] = entry
     for thread_id in data.draw(st.sets(st.sampled_from(["t1", "t4"]))):
         entries.setdefault(thread_id, {})["ghost"] = Entry(frozenset(), NOW, then)
     wanted = shown(mailbox.now, policy)
@@ -168,12 +177,21 @@ class Mending:
         """Start a run; `first` and `repair` go on from the signpost, and `repair` may come over a run under way."""
         follower, under_way = self.follower, self.follower.run
         anchor = under_way.anchor if under_way is not None else 0
+        signpost = follower.cursor
         if mode == "repair":
             anchor = anchor or follower.cursor
-        signpost = follower.mailbox.head
-        follower.run = Run("run", under_way.mode if under_way else mode, "Because.", anchor, signpost, NOW)
         if mode in {"first", "repair"}:
-            follower.cursor = signpost
+            follower.cursor = signpost = follower.mailbox.head
+        mode = under_way.mode if under_way else mode
+        follower.run = Run("run", mode, "Because.", anchor, signpost, NOW, follower.policy)
+        return self._work(follower.run)
+
+    def follow_policy(self) -> Iterator[None]:
+        """Start a run for another policy, or make the one under way start again."""
+        follower, under_way = self.follower, self.follower.run
+        if under_way is None:
+            return self.begin("policy")
+        follower.run = replace(under_way, policy=follower.policy, signpost=follower.cursor)
         return self._work(follower.run)
 
     def _work(self, run: Run) -> Iterator[None]:
@@ -193,22 +211,34 @@ class Mending:
 
     def _list(self, run: Run) -> Generator[None, None, Manifest]:
         """The listing, newest message first; each page shows the mailbox as it is at that time."""
-        mailbox, policy = self.follower.mailbox, self.follower.policy
+        mailbox, policy = self.follower.mailbox, run.policy
+        # Gmail lists by the labels that all of a message's are among, spam and trash, and the date.
+        spam_trash = set() if policy.include_spam_trash else {"SPAM", "TRASH"}
+
+        def shown_by(message: Message, label: LabelId | None) -> bool:
+            new = policy.since is None or message.internal_date >= policy.since
+            return new and not message.label_ids & spam_trash and (label is None or label in message.label_ids)
+
+        scopes: list[LabelId | None] = [*policy.label_ids] or [None]
         messages: list[tuple[MessageId, ThreadId]] = []
-        for number in reversed(range(mailbox.born)):
+        for label in scopes:
+            for number in reversed(range(mailbox.born)):
+                yield
+                found = mailbox.now.get(f"m{number}")
+                if found is not None and shown_by(found, label):
+                    messages.append((found.id, found.thread_id))
+        excluded: set[MessageId] = set()
+        for left_out in [*policy.exclude_label_ids, *(() if policy.drafts else ("DRAFT",))]:
             yield
-            # A listing does not tell labels: drafts are in it, and listed once more by themselves.
-            found = shown(mailbox.now, replace(policy, drafts=True)).get(f"m{number}")
-            messages += [(f"m{number}", found[0])] if found is not None else []
-        yield
-        drafts = set() if policy.drafts else {i for i, m in mailbox.now.items() if "DRAFT" in m.label_ids}
+            excluded |= {i for i, message in mailbox.now.items() if shown_by(message, left_out)}
         history_ids: dict[ThreadId, HistoryId] = {}
         if run.mode == "audit" or (run.mode != "full" and run.anchor):
             for thread_id in ["t1", "t2", "t3"]:
                 yield
-                if any(place == thread_id for place, _ in shown(mailbox.now, replace(policy, drafts=True)).values()):
+                there = [message for message in mailbox.now.values() if message.thread_id == thread_id]
+                if any(shown_by(message, label) for message in there for label in scopes):
                     history_ids[thread_id] = mailbox.threads(mailbox.head)[thread_id]
-        return manifest(messages, drafts, history_ids)
+        return manifest(messages, excluded, history_ids)
 
     def _plan(self, run: Run, listed: Manifest) -> Generator[None, None, list[Item]]:
         items = []
@@ -223,7 +253,12 @@ class Mending:
         mailbox, mirrored = self.follower.mailbox, self.follower.mirror.labels()
         there = [copy for copy in mailbox.now.values() if copy.thread_id == item.thread_id]
         again = item.stale or run.mode == "full"
-        singles = {*item.look, *(i for i in item.get if again or mirrored.get(i, ("",))[0] != item.thread_id)}
+        documents = self.follower.mirror.collection("messages")
+        bare = {i for i, document in documents.items() if document["body"]["stored"] == "none" and run.policy.bodies}
+        singles = {
+            *item.look,
+            *(i for i in item.get if again or i in bare or mirrored.get(i, ("",))[0] != item.thread_id),
+        }
         edits: list[Edit] = []
         if item.way == "minimal":
             edits += [Refresh(copy.id, copy.label_ids, copy.history_id) for copy in there]
@@ -244,11 +279,12 @@ class Mending:
         sheet = self.follower.sheet({item.thread_id}, (), Turn())
         for message_id in item.extra:
             entry, copy = sheet.entry(message_id), self.follower.mailbox.now.get(message_id)
-            if entry is not None and entry.history_id > run.signpost and copy is not None:
+            doubtful = entry is not None and (entry.history_id > run.signpost or run.policy.since is not None)
+            if doubtful and copy is not None:
                 edits.append(Bring(copy))
             else:
                 edits.append(Remove(message_id))
-        return edits
+        return [*edits, *map(Strip, item.strip)]
 
     def _commit(self, item: Item, edits: list[Edit]) -> None:
         follower = self.follower
@@ -261,10 +297,13 @@ class Mending:
 
 @dataclass(frozen=True)
 class Moment:
-    """What happens after some steps of a run: mail changes, history may expire again, and a worker follows the rest."""
+    """What happens after some steps of a run: mail changes, another policy is wanted, history may expire again, and a
+    worker follows the rest.
+    """
 
     steps: int
     acts: list[Act]
+    policy: Policy | None
     lost: bool
     turn: Turn
     followed: int
@@ -274,6 +313,7 @@ MOMENTS = st.builds(
     Moment,
     steps=st.integers(0, 8),
     acts=st.lists(ACTS, max_size=3),
+    policy=st.none() | POLICIES,
     lost=st.sampled_from([False, False, False, True]),
     turn=TURNS,
     followed=st.integers(0, 30),
@@ -285,8 +325,8 @@ MOMENTS = st.builds(
 def test_run_beside_live_history(
     mailbox: Mailbox, policy: Policy, mode: Mode, unseen: list[Act], moments: list[Moment]
 ) -> None:
-    """While mail changes, history is followed, and expires again, a run makes the mirror the mailbox, whatever it was
-    before and whatever the gap held.
+    """While mail changes, history is followed, and expires again, and the policy changes, a run makes the mirror what
+    the policy wants of the mailbox, whatever it was before and whatever the gap held.
     """
     follower = Follower(mailbox, policy)
     if mode != "first":
@@ -298,16 +338,21 @@ def test_run_beside_live_history(
         follow(islice(work, moment.steps), follower)
         for act in moment.acts:
             mailbox.happen(act)
+        if moment.policy is not None:
+            follower.policy = moment.policy
+            work = Mending(follower).follow_policy()
         if moment.lost:
             work = Mending(follower).begin("repair")
         follow(islice(follower.catch_up(moment.turn), moment.followed), follower)
     follow(work, follower)
     follow(follower.catch_up(Turn()), follower)
-    assert follower.mirror.labels() == shown(mailbox.now, policy)
+    assert follower.mirror.labels() == shown(mailbox.now, follower.policy)
+    stored = {message["body"]["stored"] for message in follower.mirror.collection("messages").values()}
+    assert stored <= {"inline" if follower.policy.bodies else "none"}
 
 
 def follow(work: Iterable[None], follower: Follower) -> None:
-    """Let work go on; the mirror agrees with itself after each commit."""
+    """Let work go on; the mirror agrees with itself after each commit, if not yet with a policy that is new."""
     for _ in work:
-        assert faults(follower.mirror, follower.policy) == []
-    assert faults(follower.mirror, follower.policy) == []
+        assert faults(follower.mirror) == []
+    assert faults(follower.mirror) == []

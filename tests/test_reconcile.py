@@ -1,8 +1,10 @@
 """Reconcile: first sync, lost history, full sync and audit end with a mirror equal to the mailbox."""
 
+import json
 from datetime import timedelta
 
 import pytest
+from mailmirror import mailboxes, planner
 from mailmirror.errors import GmailUnavailable
 from mailmirror.model import Policy
 
@@ -93,7 +95,7 @@ def test_newest_threads_come_first() -> None:
     """The first delta of a first sync holds newer threads than the last."""
     world = World()
     ids = []
-    for number in range(120):
+    for number in range(planner.GROUP_FETCHES + 20):
         ids.append(world.ada.deliver(mail(f"Number {number}")))
         world.clock.advance(60)
     world.connect()
@@ -163,6 +165,92 @@ def test_recovery_costs_hundreds_of_units() -> None:
     run = world.state().run
     assert run is not None
     assert run.units < 400
+    assert world.differences() == []
+
+
+def pairs(messages: int) -> World:
+    """A mailbox of messages in threads of two, connected and mirrored."""
+    world = World()
+    for number in range(messages):
+        thread = None if number % 2 == 0 else next(reversed(world.ada.truth()["messages"]))
+        world.ada.deliver(mail(f"Number {number}"), thread_id=thread)
+    world.connect()
+    world.accounts.calls.clear()
+    world.accounts.spent = 0
+    return world
+
+
+def test_recovery_fetches_no_message_that_did_not_change() -> None:
+    """Of a thread that changed in the gap only labels are read, where that costs no more than its messages."""
+    world = pairs(1200)
+    world.ada.modify([i for n, i in enumerate(some(world, 1200)) if n % 300 == 0], ["STARRED"])
+    world.ada.expire_history()
+    world.notify()
+    world.work()
+    assert world.accounts.made("users.messages.get") == 0
+    # Messages, drafts, threads, the four threads; history when it is lost, before planning and in between; profile and
+    # labels.
+    assert world.accounts.spent == 3 * 5 + 5 + 2 * 10 + 4 * 40 + 3 * 2 + 2
+    assert world.differences() == []
+
+
+def test_an_audit_pays_for_its_listings_and_little_else() -> None:
+    """Beside the pages of messages, drafts and threads an audit without findings pays for two looks at history, before
+    it begins and before it compares, and for the label list.
+    """
+    world = pairs(1200)
+    world.app.trigger_sync(ADA, "audit", 50)
+    assert world.accounts.spent == 3 * 5 + 5 + 2 * 10 + 2 * 2 + 1
+    coverage = world.state().coverage
+    assert coverage is not None
+    assert (coverage.listed, coverage.mirrored, coverage.missing, coverage.extra) == (1200, 1200, 0, 0)
+
+
+def damage(world: World, message_id: str) -> None:
+    """Change what the mirror has of a message, so that no application of history can mend it."""
+    world.sqlite._connection.execute(
+        "UPDATE documents SET data = json_set(data, '$.body.text', 'damaged') WHERE collection = ? AND id = ?",
+        (f"mailboxes/{ADA}/messages", message_id),
+    )
+
+
+def test_a_full_recovery_trusts_nothing() -> None:
+    """Where recovery is `full`, a run after lost history fetches everything again, and lists no threads."""
+    world = connected(20)
+    world.app.engine.recovery = "full"
+    damage(world, some(world, 1)[0])
+    world.ada.modify(some(world, 3)[1:], ["STARRED"])
+    world.ada.delete(some(world, 4)[3:])
+    before = world.state().cursor
+    world.ada.expire_history()
+    world.accounts.calls.clear()
+    world.notify()
+    run = world.state().run
+    assert run is not None
+    assert (run.mode, run.anchor, world.state().phase) == ("full", before, "recovering")
+    world.work()
+    assert world.accounts.made("users.threads.list") == 0
+    assert world.state().phase == "live"
+    assert world.differences() == []
+
+
+def test_a_full_recovery_in_the_middle_of_a_run_trusts_nothing() -> None:
+    """History that is lost while another run is under way makes that run fetch everything again."""
+    world = connected(20)
+    world.app.engine.recovery = "full"
+    damage(world, some(world, 1)[0])
+    lost = False
+
+    def lose(method: str, subject: str) -> None:
+        nonlocal lost
+        if method == "users.messages.list" and not lost:
+            lost = True
+            world.ada.expire_history()
+
+    world.accounts.before = lose
+    world.app.trigger_sync(ADA, "audit", 50)
+    world.work()
+    assert lost
     assert world.differences() == []
 
 
@@ -258,7 +346,7 @@ def test_a_message_that_comes_back_before_extras_are_deleted_stays() -> None:
 
     def untrash(method: str, subject: str) -> None:
         nonlocal back
-        if method == "users.messages.get" and not back:
+        if method.endswith("s.get") and not back:
             back = True
             world.ada.untrash(message)
             world.store.raise_hint(ADA, world.head(), world.clock.now())
@@ -344,6 +432,21 @@ def test_an_audit_of_a_healthy_mirror_fetches_nothing() -> None:
     coverage = world.state().coverage
     assert coverage is not None
     assert (coverage.missing, coverage.extra) == (0, 0)
+
+
+def test_pages_of_an_older_version_are_listed_again() -> None:
+    """A run that an older version left behind, whose pages have another form, concludes nothing from them."""
+    world = connected()
+    mailboxes.request_run(world.store, world.clock, ADA, "audit", "older")
+    hasty = world.worker("worker-2", step=timedelta(0))
+    while (run := world.state().active_run) is None or run.stage == "listing":
+        hasty.run_work(push({"mailbox": ADA, "task": "sync"}))
+    older = json.dumps({"listing": "messages", "rows": "18c0ffee 18c0ffee"})
+    world.sqlite._connection.execute("UPDATE documents SET data = ? WHERE collection LIKE '%/older/pages'", (older,))
+    world.app.run_work(push({"mailbox": ADA, "task": "sync"}))
+    assert world.state().active_run is None
+    assert world.state().counts.messages == 30
+    assert world.differences() == []
 
 
 def test_extras_are_deleted_only_against_the_listing() -> None:

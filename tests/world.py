@@ -52,23 +52,28 @@ class MemoryBlobs:
     """Large bodies, in a dictionary, and which write of all each of them is."""
 
     objects: dict[str, bytes] = field(default_factory=dict)
-    versions: dict[str, int] = field(default_factory=dict)
+    written: dict[str, int] = field(default_factory=dict)
     writes: int = 0
 
     def put(self, name: str, data: bytes, content_type: str) -> str:
         """Keep an object."""
         self.writes += 1
-        self.objects[name], self.versions[name] = data, self.writes
+        self.objects[name], self.written[name] = data, self.writes
         return f"memory://{name}"
 
     def version(self, name: str) -> int | None:
         """Tell objects of one name apart."""
-        return self.versions.get(name)
+        return self.written.get(name)
+
+    def versions(self, prefix: str, *, limit: int) -> dict[str, int]:
+        """List objects by the beginning of their names."""
+        names = [name for name in sorted(self.objects) if name.startswith(prefix)]
+        return {name: self.written[name] for name in names[:limit]}
 
     def delete(self, name: str, version: int) -> None:
         """Forget an object if it is still that one."""
-        if self.versions.get(name) == version:
-            del self.objects[name], self.versions[name]
+        if self.written.get(name) == version:
+            del self.objects[name], self.written[name]
 
 
 class World:
@@ -165,10 +170,19 @@ class World:
         )
         return {row[0]: json.loads(row[1]) for row in rows}
 
-    def differences(self, wanted: Callable[[list[str]], bool] = lambda labels: "DRAFT" not in labels) -> list[str]:
-        """Compare mailbox and mirror; empty when they are equal."""
+    def differences(
+        self,
+        wanted: Callable[[list[str]], bool] = lambda labels: "DRAFT" not in labels,
+        *,
+        policy: Policy | None = None,
+    ) -> list[str]:
+        """Compare mailbox and mirror; empty when they are equal. A policy tells what is wanted, instead of `wanted`."""
         truth = self.ada.truth()
         expected = {i: m for i, m in truth["messages"].items() if wanted(m["labelIds"])}
+        if policy is not None:
+            expected = {i: m for i, m in truth["messages"].items() if kept(m, policy)}
+            if not policy.bodies:
+                expected = {i: {**m, "body": {"text": "", "html": ""}} for i, m in expected.items()}
         messages, threads = self.documents("messages"), self.documents("threads")
         found = [f"missing {i}" for i in expected.keys() - messages.keys()]
         found += [f"extra {i}" for i in messages.keys() - expected.keys()]
@@ -184,6 +198,7 @@ class World:
                     ("thread", message["threadId"], mirrored["threadId"]),
                     ("thread document", message["threadId"], listed[i][0]),
                     ("body", message["body"], self.body(mirrored)),
+                    ("body in thread", mirrored["body"]["stored"], listed[i][1]["stored"]),
                 ):
                     if want != have:
                         found.append(f"{what} of {i}: {want!r:.80} != {have!r:.80}")
@@ -207,6 +222,11 @@ class World:
             stored: dict[str, str] = json.loads(self.blobs.objects[body["uri"].removeprefix("memory://")])
             return stored
         return {"text": body["text"], "html": body["html"]}
+
+    def orphans(self) -> list[str]:
+        """The objects of bodies that no mirrored message has."""
+        stored = {i for i, m in self.documents("messages").items() if m["body"]["stored"] == "storage"}
+        return sorted(self.blobs.objects.keys() - {f"{ADA}/{message_id}.json" for message_id in stored})
 
     def delta_faults(self, messages: dict[str, Any]) -> list[str]:
         """Replay the delta log from zero and compare it with the mirror."""
@@ -241,6 +261,16 @@ class World:
         if replayed != mirrored:
             found.append("the deltas do not add up to the mirror")
         return found
+
+
+def kept(message: dict[str, Any], policy: Policy) -> bool:
+    """Whether a policy wants a message of the mailbox, read off the policy's words and nothing else."""
+    labels = set(message["labelIds"])
+    out = set(policy.exclude_label_ids) | (set() if policy.include_spam_trash else {"SPAM", "TRASH"})
+    out |= set() if policy.drafts else {"DRAFT"}
+    narrowed = policy.label_ids and not labels & set(policy.label_ids)
+    old = policy.since is not None and message["internalDate"] < policy.since.timestamp() * 1000
+    return not (labels & out or narrowed or old)
 
 
 def push(data: dict[str, Any]) -> bytes:

@@ -22,6 +22,7 @@ from mailmirror.mirror import Bring, Edit, Relabel, Remove, Sheet
 from mailmirror.model import HistoryId, HistoryPage, LabelId, Mailbox, MessageId, Parked
 from mailmirror.parked import DEADLY
 from mailmirror.planner import Decision, Group
+from mailmirror.reconcile import Recovery
 from mailmirror.slice import Slice
 
 
@@ -36,6 +37,7 @@ class CatchUp:
         target: the history id that a notification promised.
         noticed_at: when that notification was published; its lag is stored.
         release: give the lease back in the last commit, if the cursor reaches `target` with it.
+        recovery: what a run does after history has expired.
     """
 
     hold: Hold
@@ -44,6 +46,7 @@ class CatchUp:
     target: HistoryId = 0
     noticed_at: datetime | None = None
     release: bool = False
+    recovery: Recovery = "thread-history"
 
     def run(self) -> bool:
         """Apply all history after the cursor; history that has expired starts a run instead.
@@ -64,7 +67,7 @@ class CatchUp:
                 # Nothing is jumped: a run compares the whole mailbox, and its signpost becomes the cursor in the same
                 # commit.
                 log("history_expired", hold.mailbox.email_address, level=logging.WARNING, cursor=hold.mailbox.cursor)
-                reconcile.start(hold, "repair", "Gmail's history had expired.")
+                reconcile.start(hold, "repair", "Gmail's history had expired.", recovery=self.recovery)
                 return True
             head = head or page.history_id
             try:

@@ -41,7 +41,8 @@ class Fetched:
 
     def take(self, hold: Hold, message: Message) -> None:
         """Take in a message that was read."""
-        self.messages.append(bodies.place(hold.mailbox.email_address, message, hold.blobs))
+        mailbox = hold.mailbox
+        self.messages.append(bodies.place(mailbox.email_address, message, hold.blobs, mailbox.policy))
 
     def add(self, other: "Fetched") -> None:
         """Take in what became of other messages."""
@@ -75,7 +76,8 @@ class Fetched:
 
 
 def fetch_messages(hold: Hold, wanted: Mapping[MessageId, ThreadId], *, origin: Origin, late: bool = False) -> Fetched:
-    """Fetch messages in full; one by one while workers keep dying, so that it shows which of them is deadly.
+    """Fetch messages, with bodies if the policy wants them; one by one while workers keep dying, so that it shows which
+    of them is deadly.
 
     Args:
         hold: the lease.
@@ -99,11 +101,12 @@ def _fetch(hold: Hold, wanted: Mapping[MessageId, ThreadId], *, origin: Origin, 
     result = Fetched(origin)
     if not wanted:
         return result
-    answers = dict(hold.gmail.messages(list(wanted)))
+    with_bodies = hold.mailbox.policy.bodies
+    answers = dict(hold.gmail.messages(list(wanted), bodies=with_bodies))
     missing = [message_id for message_id in wanted if isinstance(answers[message_id], Gone)]
     if missing and late:
         hold.clock.sleep(LATE_SECONDS)
-        answers.update(hold.gmail.messages(missing))
+        answers.update(hold.gmail.messages(missing, bodies=with_bodies))
     for message_id, thread_id in wanted.items():
         match answers[message_id]:
             case Message() as message:
@@ -175,7 +178,7 @@ def look_up_fetched(hold: Hold, sheet: Sheet, fetched: Fetched) -> None:
     looked up always.
     """
     wants = hold.mailbox.policy.wants
-    ids = [message.id for message in fetched.messages if hold.wary or not wants(message.label_ids)]
+    ids = [m.id for m in fetched.messages if hold.wary or not wants(m.label_ids, m.internal_date)]
     look_up(hold, sheet, {message.thread_id for message in fetched.messages}, ids)
 
 

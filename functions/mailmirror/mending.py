@@ -1,18 +1,38 @@
-"""Mending: what a plan's items ask for, fetched from Gmail.
+"""Mending: what a plan's items ask for, fetched from Gmail or taken out of the mirror.
 
-Knows: the ways an item is fetched, that a thread which cannot be read whole is read message by message, and that what
-was listed and is not found is doubted before it is given up. Does not know: how the mirror is written, or checkpoints.
-Law 6: every message of an item is brought, gone or parked.
+Knows: the ways an item is fetched, that a thread which cannot be read whole is read message by message, that what was
+listed and is not found is doubted before it is given up, and that what was not listed may be there all the same. Does
+not know: checkpoints. Law 6: every message of an item is brought, gone or parked.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from mailmirror.fetch import Fetched, deleted_since, fetch_messages
+from mailmirror.fetch import (
+    Fetched,
+    bring_labels,
+    deleted_since,
+    fetch_messages,
+    look_up_fetched,
+    open_sheet,
+)
 from mailmirror.lease import Hold
-from mailmirror.mirror import Confirm, Refresh
-from mailmirror.model import Failed, FetchedThread, Gone, Message, MessageId, Origin, Run, Thread, ThreadId
+from mailmirror.mirror import Bring, Confirm, Edit, Refresh, Remove, Strip
+from mailmirror.model import (
+    Entry,
+    Failed,
+    FetchedThread,
+    Gone,
+    Message,
+    MessageId,
+    Origin,
+    Parked,
+    Run,
+    Thread,
+    ThreadId,
+)
 from mailmirror.parked import GONE_AFTER
 from mailmirror.planner import Item
+from mailmirror.slice import Slice
 
 
 def doubt(hold: Hold, run: Run, fetched: Fetched) -> None:
@@ -42,8 +62,9 @@ def fetch_items(
     result = Fetched(origin)
     for item in chosen:
         entries = known[item.thread_id].messages if item.thread_id in known else {}
+        complete = {i for i, entry in entries.items() if entry.stored != "none" or not hold.mailbox.policy.bodies}
         again = item.stale or run.mode == "full"
-        wanted = item.get if again else tuple(m for m in item.get if m not in entries)
+        wanted = item.get if again else tuple(m for m in item.get if m not in complete)
         every = dict.fromkeys((*wanted, *item.look, *(entries if item.stale else ())), item.thread_id)
         if hold.careful:
             singles |= every
@@ -68,6 +89,48 @@ def fetch_items(
     return result
 
 
+def delete(
+    hold: Hold, run: Run, chosen: Sequence[tuple[ThreadId, Remove | Strip]], origin: Origin
+) -> tuple[list[Slice], list[Parked]]:
+    """Work out how messages, or their bodies, are taken out of the mirror; those in doubt are asked for first.
+
+    Args:
+        hold: the lease.
+        run: the run whose plan it is.
+        chosen: what is to be taken away, each with the thread that had it when the plan was made.
+        origin: what the deltas will say.
+
+    Returns:
+        What has to be written, and the messages that could not be read.
+    """
+    threads = {thread_id for thread_id, _ in chosen}
+    sheet = open_sheet(hold, hold.store.threads(hold.mailbox.email_address, threads), threads, origin)
+    extras = {edit.message_id: thread_id for thread_id, edit in chosen if isinstance(edit, Remove)}
+    entries = {message_id: entry for message_id in extras if (entry := sheet.entry(message_id)) is not None}
+    asked = {i: extras[i] for i, entry in entries.items() if _may_stay(entry, run)}
+    fetched = fetch_messages(hold, asked, origin=origin)
+    # What nothing touched is gone if neither the listing nor messages.get has it.
+    sure = {i: fetched.gone.pop(i) for i in list(fetched.gone) if entries[i].history_id <= run.signpost}
+    doubt(hold, run, fetched)
+    fetched.gone |= sure
+    look_up_fetched(hold, sheet, fetched)
+    bring_labels(hold, {label for message in fetched.messages for label in message.label_ids})
+    edits: list[Edit] = [Bring(message) for message in fetched.messages]
+    edits += [edit for _, edit in chosen if edit.message_id not in asked or edit.message_id in fetched.gone]
+    return sheet.slices(edits), fetched.parked
+
+
+def _may_stay(entry: Entry, run: Run) -> bool:
+    """Return whether Gmail is asked for an extra before it is deleted.
+
+    What something touched since the comparison may have come back, or may not; and a listing that was narrowed by date
+    is a search, which is no proof that a message does not exist. What the policy does not want goes either way.
+    """
+    if not run.policy.wants(entry.label_ids, entry.internal_date):
+        return False
+    return entry.history_id > run.signpost or run.policy.since is not None
+
+
 def _newest(messages: Iterable[Message]) -> list[Message]:
     """Return one copy of each message: one that was moved while its threads were fetched came with both of them."""
     found: dict[MessageId, Message] = {}
@@ -83,7 +146,8 @@ def _fetch_threads(
 ) -> dict[MessageId, ThreadId]:
     """Fetch whole threads into `result` and return the messages that have to be fetched one by one."""
     singles: dict[MessageId, ThreadId] = {}
-    answers = hold.gmail.threads([item.thread_id for item in items], minimal=minimal) if items else {}
+    ids, with_bodies = [item.thread_id for item in items], hold.mailbox.policy.bodies
+    answers = hold.gmail.threads(ids, minimal=minimal, bodies=with_bodies) if items else {}
     for item in items:
         match answers[item.thread_id]:
             case FetchedThread() as thread:

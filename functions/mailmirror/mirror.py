@@ -13,6 +13,7 @@ from typing import Any
 from mailmirror.documents import to_document
 from mailmirror.history import Step, replay
 from mailmirror.model import (
+    Body,
     Change,
     Entry,
     HistoryId,
@@ -31,12 +32,13 @@ OUTDATED = "Gmail gave a copy that is older than the mirror's."
 # Sender, subject and snippet as a thread document repeats them, in characters each; the message document has them
 # whole.
 MAX_SUMMARY = 500
+NO_BODY = Body(stored="none")
 
 
 @dataclass(frozen=True, slots=True)
 class Bring:
     """Write a fetched message. `steps` are label changes that may be newer than the copy; `rewrite` replaces a known
-    one.
+    one, and so does a copy that has a body where the mirror has none, or the other way round.
     """
 
     message: Message
@@ -70,6 +72,13 @@ class Remove:
 
 
 @dataclass(frozen=True, slots=True)
+class Strip:
+    """Take away the body of a mirrored message, and what it tells of attachments: the policy leaves bodies out."""
+
+    message_id: MessageId
+
+
+@dataclass(frozen=True, slots=True)
 class Confirm:
     """Note that a thread was compared with Gmail at a history id."""
 
@@ -77,7 +86,7 @@ class Confirm:
     history_id: HistoryId
 
 
-Edit = Bring | Relabel | Refresh | Remove | Confirm
+Edit = Bring | Relabel | Refresh | Remove | Strip | Confirm
 
 
 class Sheet:
@@ -103,7 +112,8 @@ class Sheet:
 
         Args:
             known: mirrored threads; every thread an edit names must be among them, or not be mirrored.
-            policy: which messages are mirrored; a message whose labels it does not want leaves the mirror.
+            policy: which messages are mirrored, and whether with their bodies; a message that it does not want leaves
+                the mirror.
             origin: what brought the edits.
             now: the time of `syncedAt`.
             looked_up: the threads that were looked for, mirrored or not.
@@ -191,22 +201,29 @@ class Sheet:
             case Remove(message_id, record_id):
                 for place, _ in self.found(message_id):
                     self._remove(message_id, place, record_id)
+            case Strip(message_id):
+                self._strip(message_id)
             case Confirm(thread_id, history_id):
                 if thread_id in self.entries and history_id > self.history_ids[thread_id]:
                     self._touch(thread_id, history_id)
 
     def _bring(self, edit: Bring) -> None:
-        message = edit.message
+        message = edit.message if self.policy.bodies else without_body(edit.message)
         labels = replay(message.label_ids, edit.steps, after=message.history_id)
         history_id = max([message.history_id, *(step.record_id for step in edit.steps)])
         places = tuple(self.places.get(message.id, ()))
         if any(message.history_id < entry.history_id for _, entry in self.found(message.id)):
             self.outdated.append(message.id)
             return
-        if not self.policy.wants(labels):
+        if not self.policy.wants(labels, message.internal_date):
             for place in places:
                 self._remove(message.id, place, history_id)
             return
+        if message.body.truncated and not self.policy.wants(message.label_ids, message.internal_date):
+            # When it was read it was not wanted, and so its body was not stored.
+            self.outdated.append(message.id)
+            return
+        stored = {entry.stored for _, entry in self.found(message.id)}
         for place in places:
             if place != message.thread_id:
                 # Gmail moved the message to another thread: the old one loses it in the commit that gives it to the new
@@ -215,7 +232,7 @@ class Sheet:
                 self._note(Change("messageDeleted", message.id, place))
         entry = self.entries.get(message.thread_id, {}).get(message.id)
         if entry is not None and places == (message.thread_id,):
-            if not edit.rewrite:
+            if not edit.rewrite and (entry.stored == "none") == (message.body.stored == "none"):
                 self._relabel(message.id, message.thread_id, entry, labels, history_id)
                 return
             self._note_labels(message.id, message.thread_id, entry.label_ids, labels)
@@ -233,10 +250,12 @@ class Sheet:
             snippet=message.snippet[:MAX_SUMMARY],
             stored=message.body.stored,
         )
+        if "storage" in stored and entry.stored != "storage":
+            self.blobs.append(message.id)
         self.entries.setdefault(message.thread_id, {})[message.id] = entry
         self.weight += _entry_weight(entry)
-        stored = replace(message, label_ids=labels, history_id=history_id)
-        document = to_document(stored) | {"origin": self.origin, "syncedAt": self.now}
+        current = replace(message, label_ids=labels, history_id=history_id)
+        document = to_document(current) | {"origin": self.origin, "syncedAt": self.now}
         self._write(Write("put" if places or self.wary else "create", ("messages", message.id), document))
         self._touch(message.thread_id, history_id)
 
@@ -248,7 +267,7 @@ class Sheet:
         labels: frozenset[LabelId],
         history_id: HistoryId,
     ) -> None:
-        if not self.policy.wants(labels):
+        if not self.policy.wants(labels, entry.internal_date):
             self._remove(message_id, thread_id, history_id)
             return
         if history_id <= entry.history_id and labels == entry.label_ids:
@@ -259,6 +278,17 @@ class Sheet:
         fields = {"labelIds": sorted(labels), "historyId": history_id, "syncedAt": self.now}
         self._write(Write("merge", ("messages", message_id), fields))
         self._touch(thread_id, history_id)
+
+    def _strip(self, message_id: MessageId) -> None:
+        for place, entry in self.found(message_id):
+            if entry.stored == "none":
+                continue
+            if entry.stored == "storage":
+                self.blobs.append(message_id)
+            self.entries[place][message_id] = replace(entry, stored="none")
+            fields = {"body": to_document(NO_BODY), "attachments": [], "syncedAt": self.now}
+            self._write(Write("merge", ("messages", message_id), fields))
+            self._touch(place, entry.history_id)
 
     def _remove(self, message_id: MessageId, thread_id: ThreadId, history_id: HistoryId) -> None:
         if self.entries[thread_id][message_id].stored == "storage":
@@ -317,6 +347,11 @@ class Sheet:
         self.writes, self.dirty, self.changes, self.blobs = [], {}, [], []
         self.messages = self.weight = 0
         return part
+
+
+def without_body(message: Message) -> Message:
+    """Return a message as it is mirrored where the policy leaves bodies out, what it tells of attachments included."""
+    return message if message.body == NO_BODY else replace(message, body=NO_BODY, attachments=())
 
 
 def thread_document(thread: Thread) -> dict[str, Any]:

@@ -18,8 +18,8 @@ Decision = Literal["fetch", "relabel", "remove", "ignore"]
 
 # The most label changes handled in one go; a slice closes earlier when it is full.
 GROUP_CHANGES = 400
-# The most messages fetched before they are committed.
-GROUP_FETCHES = 50
+# The most messages fetched before they are committed: so many fit into one commit, each with a thread of its own.
+GROUP_FETCHES = 170
 # Fetching for one slice lasts about this long, so that new mail never waits longer behind a run.
 SLICE_SECONDS = 5.0
 # Threads compared, and so at most listed, in one plan document.
@@ -40,7 +40,8 @@ def decide(
 
     A label change of a message that is not mirrored means that the mirror lacks it: it is fetched, unless a run under
     way has it in its listing and will bring it. A message that enters the policy (out of TRASH, say) may not be in that
-    listing.
+    listing. Where the policy does not want all mail, such a message is most likely one that it leaves out, because it
+    is older or has none of the labels; fetching it would only prove that, for each old message that somebody relabels.
     """
     if change.deleted:
         return "remove" if entry is not None else "ignore"
@@ -48,23 +49,33 @@ def decide(
         return "relabel" if place in (None, change.thread_id) else "fetch"
     if change.told is not None and not policy.wants(change.told):
         return "ignore"
-    if change.added:
+    if change.added or any(policy.enters(step.added, step.removed) for step in change.steps):
         return "fetch"
-    enters = any(step.removed & policy.excluded_labels() for step in change.steps)
-    if not enters and run is not None and run.stage in ("listing", "planning", "fetching"):
+    if policy.since is not None or (policy.label_ids and change.told is None):
+        return "ignore"
+    if run is not None and run.stage in ("listing", "planning", "fetching"):
         return "ignore"
     return "fetch"
 
 
 def leaves(change: NetChange, policy: Policy) -> bool:
-    """Return whether a net change takes a message out of the mirror, wherever it is mirrored.
+    """Return whether a net change may take a message out of the mirror, wherever it is mirrored.
 
     Gmail may have moved the message before, and then the mirror has it in another thread than history names. A draft
-    that the policy leaves out was never mirrored.
+    that the policy leaves out was never mirrored. Where history does not tell the labels, what `decide` fetches needs
+    no answer, for the copy gives it.
     """
     if change.deleted:
         return True
-    return change.told is not None and bool(change.told & policy.excluded_labels() - {"DRAFT"})
+    excluded = policy.excluded_labels() - {"DRAFT"}
+    if change.told is None:
+        if policy.since is None and not policy.label_ids:
+            return False
+    elif policy.wants(change.told):
+        return False
+    elif change.told & excluded:
+        return True
+    return any(step.added & excluded or step.removed.intersection(policy.label_ids) for step in change.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +134,9 @@ class Item:
         way: one messages.get for each of `get`, one threads.get in full, or one threads.get for the labels only.
         look: mirrored messages of which the listing does not tell enough: it has them in another thread, or it does not
             have them though something touched them since the signpost. Each takes a messages.get.
-        extra: mirrored messages that the listing does not have.
+        extra: mirrored messages that the listing does not have, or that the policy does not want.
         history_id: the thread's newest history id as listed; 0 when threads were not listed.
+        strip: mirrored messages whose body the policy leaves out.
     """
 
     thread_id: ThreadId
@@ -134,6 +146,7 @@ class Item:
     look: tuple[MessageId, ...] = ()
     extra: tuple[MessageId, ...] = ()
     history_id: HistoryId = 0
+    strip: tuple[MessageId, ...] = ()
 
     @property
     def fetches(self) -> bool:
@@ -150,11 +163,12 @@ def item_units(item: Item, prices: Mapping[str, int]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A complete listing, as read back from the run's page documents.
+    """What a complete listing says of some threads.
 
     Attributes:
-        threads: the listed messages of each thread, without those the policy does not want.
-        place: the thread of each listed message.
+        threads: the listed messages of each of them, without those the policy leaves out.
+        place: the thread of each of these messages, and of every message that is mirrored in one of the threads and
+            listed anywhere.
         history_ids: each thread's newest history id, if threads were listed.
     """
 
@@ -162,14 +176,18 @@ class Manifest:
     place: Mapping[MessageId, ThreadId]
     history_ids: Mapping[ThreadId, HistoryId]
 
+    def listed(self) -> frozenset[MessageId]:
+        """Return the listed messages of these threads."""
+        return frozenset[MessageId]().union(*self.threads.values())
+
 
 def manifest(
     messages: Iterable[tuple[MessageId, ThreadId]],
-    drafts: Set[MessageId],
+    excluded: Set[MessageId],
     history_ids: Mapping[ThreadId, HistoryId],
 ) -> Manifest:
-    """Return the manifest of a listing, leaving out `drafts`."""
-    place = {message_id: thread_id for message_id, thread_id in messages if message_id not in drafts}
+    """Return the manifest of a listing, leaving out the messages in `excluded`."""
+    place = {message_id: thread_id for message_id, thread_id in messages if message_id not in excluded}
     threads: dict[ThreadId, set[MessageId]] = {}
     for message_id, thread_id in place.items():
         threads.setdefault(thread_id, set()).add(message_id)
@@ -182,39 +200,58 @@ def compare(
     """Compare one thread of the listing with the mirror.
 
     Args:
-        listed: the complete listing.
+        listed: what the complete listing says of the thread and of the messages mirrored in it.
         thread_id: the thread to compare.
         mirrored: the thread as mirrored, None if it is not.
-        run: its mode, anchor and signpost decide what counts as missing, stale and extra.
+        run: its mode, policy, anchor and signpost decide what counts as missing, stale and extra.
         prices: quota units by method.
 
     Returns:
-        What is to be done, None when there is no difference. *Missing*: listed, not mirrored in this thread. *Extra*:
-        mirrored, not listed, and untouched since the signpost. *Stale*: Gmail's newest history id of the thread is
-        above the anchor, up to which the mirror was complete before history was lost. What the mirror knows of the
-        thread's history since then proves nothing, because live changes raise it beyond the gap. An audit without such
-        a gap compares with what the mirror knows.
+        What is to be done, None when there is no difference. *Missing*: listed, not mirrored in this thread, or without
+        the body that the policy wants. *Extra*: mirrored, not listed, and either untouched since the signpost or by
+        what the mirror knows of it not wanted; so is what is listed and older than the policy says. *Stale*: Gmail's
+        newest history id of the thread is above the anchor, up to which the mirror was complete before history was
+        lost. What the mirror knows of the thread's history since then proves nothing, because live changes raise it
+        beyond the gap. An audit without such a gap compares with what the mirror knows.
     """
-    wanted = listed.threads.get(thread_id, frozenset())
+    policy = run.policy
     entries = mirrored.messages if mirrored is not None else {}
-    missing = wanted if run.mode == "full" else wanted - entries.keys()
-    look = [message_id for message_id in entries if listed.place.get(message_id, thread_id) != thread_id]
-    unlisted = [message_id for message_id in entries if message_id not in listed.place]
-    extra = [message_id for message_id in unlisted if entries[message_id].history_id <= run.signpost]
+    old = {i for i, entry in entries.items() if policy.since is not None and entry.internal_date < policy.since}
+    wanted = listed.threads.get(thread_id, frozenset()) - old
+    bare = {i for i in wanted & entries.keys() if policy.bodies and entries[i].stored == "none"}
+    missing = wanted if run.mode == "full" else (wanted - entries.keys()) | bare
+    unlisted = [i for i in entries if i not in listed.place]
+    extra = [i for i in entries if i in old or (i not in listed.place and _surplus(entries[i], run))]
+    look = [i for i in entries if i not in old and listed.place.get(i, thread_id) != thread_id]
     if run.anchor:
         # A change since the signpost says that it was there lately, not that nothing happened to it in the gap.
-        look += [message_id for message_id in unlisted if entries[message_id].history_id > run.signpost]
+        look += [i for i in unlisted if i not in extra]
     newest = listed.history_ids.get(thread_id)
     stale = mirrored is not None and bool(wanted) and _stale(newest, mirrored, run)
-    if not (missing or look or extra or stale):
+    rewritten = wanted if run.mode == "full" else frozenset[MessageId]()
+    strip = [
+        i
+        for i, entry in entries.items()
+        if not policy.bodies and entry.stored != "none" and i not in extra and i not in rewritten
+    ]
+    if not (missing or look or extra or stale or strip):
         return None
     needed = wanted if stale else missing
     way: Way = "messages"
-    if len(needed) * prices["users.messages.get"] > prices["users.threads.get"]:
-        way = "thread" if missing else "minimal"
-    get = needed if way == "messages" else missing
-    order = sorted(get, reverse=True)
-    return Item(thread_id, tuple(order), stale, way, tuple(look), tuple(extra), newest if stale and newest else 0)
+    singles, whole = len(needed) * prices["users.messages.get"], prices["users.threads.get"]
+    if singles > whole and missing:
+        way = "thread"
+    elif singles >= whole and not missing:
+        # At the same price labels alone: not all messages of a thread that changed have changed.
+        way = "minimal"
+    get = sorted(needed if way == "messages" else missing, reverse=True)
+    listed_at = newest if stale and newest else 0
+    return Item(thread_id, tuple(get), stale, way, tuple(look), tuple(extra), listed_at, tuple(strip))
+
+
+def _surplus(entry: Entry, run: Run) -> bool:
+    """Return whether a mirrored message that is not listed is extra: history does not tell its end, or did already."""
+    return entry.history_id <= run.signpost or not run.policy.wants(entry.label_ids, entry.internal_date)
 
 
 def compares(run: Run) -> bool:
@@ -233,15 +270,15 @@ def _stale(newest: HistoryId | None, mirrored: Thread, run: Run) -> bool:
 
 def pack(items: Sequence[Item]) -> str:
     """Return items as the text of a plan document."""
-    rows = [[i.thread_id, i.get, i.stale, i.way, i.look, i.extra, i.history_id] for i in items]
+    rows = [[i.thread_id, i.get, i.stale, i.way, i.look, i.extra, i.history_id, i.strip] for i in items]
     return json.dumps(rows, separators=(",", ":"))
 
 
 def unpack(text: str) -> list[Item]:
-    """Return the items of a plan document's text."""
+    """Return the items of a plan document's text; one that an older version wrote has nothing to strip."""
     return [
-        Item(thread_id, tuple(get), stale, way, tuple(look), tuple(extra), history_id)
-        for thread_id, get, stale, way, look, extra, history_id in json.loads(text)
+        Item(thread_id, tuple(get), stale, way, tuple(look), tuple(extra), history_id, *map(tuple, strip))
+        for thread_id, get, stale, way, look, extra, history_id, *strip in json.loads(text)
     ]
 
 

@@ -11,19 +11,20 @@ run. A fetched message is written under the lease in which it was fetched, and a
 copy is told by its history id. What the listing lacks is extra only if nothing has touched it since the signpost.
 """
 
-from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Literal
 
 from mailmirror import listing, mending, planner
 from mailmirror.documents import to_document
-from mailmirror.errors import DocumentExists
-from mailmirror.fetch import bring_labels, fetch_messages, look_up_fetched, open_sheet
+from mailmirror.errors import DocumentExists, PageTokenExpired
+from mailmirror.fetch import bring_labels, look_up_fetched, open_sheet
 from mailmirror.lease import Hold
 from mailmirror.log import log
-from mailmirror.mirror import Bring, Edit, Remove
+from mailmirror.mirror import Bring, Remove, Strip
 from mailmirror.model import (
     Coverage,
+    HistoryId,
     Mailbox,
     MessageId,
     Mode,
@@ -32,70 +33,97 @@ from mailmirror.model import (
     Run,
     ThreadId,
 )
-from mailmirror.planner import Item, Manifest
+from mailmirror.pages import Pages
+from mailmirror.planner import Item
 from mailmirror.slice import Path, Slice, Write
+
+Recovery = Literal["thread-history", "full"]
 
 # Documents deleted in one commit while a run closes.
 CLEAR = 400
 
 
-def start(hold: Hold, mode: Mode, reason: str, *, run_id: str | None = None) -> None:
+def start(
+    hold: Hold, mode: Mode, reason: str, *, run_id: str | None = None, recovery: Recovery = "thread-history"
+) -> None:
     """Read the signpost and store a new run, or make the run under way start again from a new signpost.
 
     Args:
         hold: the lease. Its cursor is set to the signpost in the same commit when there is none yet or it has expired.
+            Where it is good it is itself the signpost: the mirror has all that history told before it.
         mode: what the run does; see `model.Mode`.
         reason: why, in words.
         run_id: the id somebody asked for; None makes one.
+        recovery: whether a `repair` trusts what threads say of their history or fetches everything again.
     """
     mailbox = hold.mailbox
-    profile = hold.gmail.profile()
     expired = mode == "repair"
+    signpost, total = mailbox.cursor, mailbox.counts.messages
+    if expired or not signpost:
+        profile = hold.gmail.profile()
+        signpost, total = profile.history_id, profile.messages_total
     under_way = mailbox.active_run
     if under_way is not None:
         # The run's own listing may lack what happened in the gap, so it lists again, with the oldest gap as its anchor.
-        run = replace(
-            under_way,
-            reason=reason,
-            anchor=under_way.anchor or mailbox.cursor,
-            signpost=profile.history_id,
-            stage="listing",
-            listing="messages",
-            page_token=None,
-            first_page=under_way.pages,
-            first_plan=under_way.plans,
-            plan_after="",
-            at=0,
-            offset=0,
-            listed=0,
-            extra=0,
-        )
+        run = _again(under_way, mailbox, reason, signpost=signpost)
+        run = replace(run, anchor=under_way.anchor or mailbox.cursor)
     else:
         run = Run(
             id=run_id or f"{mode}-{mailbox.revision}",
             mode=mode,
             reason=reason,
             anchor=mailbox.cursor if expired else 0,
-            signpost=profile.history_id,
+            signpost=signpost,
+            policy=mailbox.policy,
             started_at=hold.clock.now(),
-            total=profile.messages_total,
+            total=total,
         )
-    if expired and profile.history_id < mailbox.cursor:
-        # The mailbox was made anew: no history id in the mirror means anything any more.
+    if expired and (recovery == "full" or signpost < mailbox.cursor):
+        # What the mirror knows is not trusted, or the mailbox was made anew and no history id in the mirror means
+        # anything any more.
         run = replace(run, mode="full")
-    cursor = profile.history_id if mailbox.cursor == 0 or expired else mailbox.cursor
     request = mailbox.pending_request
     done = request.run_id if request is not None and request.run_id == run_id else mailbox.request_done
-    hold.commit(
-        replace(mailbox, cursor=cursor, run=run, request_done=done),
-        writes=[Write("put", ("runs", run.id), to_document(run))],
+    cursor = signpost if mailbox.cursor == 0 or expired else mailbox.cursor
+    _store(hold, replace(mailbox, cursor=cursor, run=run, request_done=done), run)
+
+
+def follow_policy(hold: Hold, under_way: Run) -> None:
+    """Make the run under way list again under the policy that the mailbox has now: what it would still have fetched in
+    vain is not fetched, and what it would have left out is in the listing.
+    """
+    run = _again(under_way, hold.mailbox, "The policy was changed.", signpost=hold.mailbox.cursor)
+    _store(hold, replace(hold.mailbox, run=run), run)
+
+
+def _again(under_way: Run, mailbox: Mailbox, reason: str, *, signpost: HistoryId) -> Run:
+    return replace(
+        under_way,
+        reason=reason,
+        signpost=signpost,
+        policy=mailbox.policy,
+        stage="listing",
+        listing="messages",
+        scope=0,
+        page_token=None,
+        first_page=under_way.pages,
+        first_plan=under_way.plans,
+        plan_after="",
+        at=0,
+        offset=0,
+        listed=0,
+        extra=0,
     )
+
+
+def _store(hold: Hold, mailbox: Mailbox, run: Run) -> None:
+    hold.commit(mailbox, writes=[Write("put", ("runs", run.id), to_document(run))])
     log(
         "run_started",
         mailbox.email_address,
         run=run.id,
         mode=run.mode,
-        reason=reason,
+        reason=run.reason,
         signpost=run.signpost,
         anchor=run.anchor,
     )
@@ -112,14 +140,14 @@ class Reconcile:
         """Take the lease and the prices the planner reckons with."""
         self.hold = hold
         self.prices = prices
-        self._manifest: tuple[tuple[str, int], Manifest, list[ThreadId]] | None = None
+        self._pages: tuple[tuple[str, int], Pages] | None = None
         self._wary = False
         self._units = (hold.gmail.spent, hold.gmail.rejected)
 
     @property
     def origin(self) -> Origin:
         """What the deltas of this run say."""
-        return "backfill" if self.run.mode == "first" else "repair"
+        return "backfill" if self.run.mode in ("first", "policy") else "repair"
 
     @property
     def run(self) -> Run:
@@ -131,6 +159,11 @@ class Reconcile:
 
     def step(self) -> None:
         """Do the next bounded piece of work and commit it with its checkpoint."""
+        if self.run.policy != self.hold.mailbox.policy and self.run.stage != "closing":
+            # A run that closes has nothing left to fetch or to delete; the one that was asked for with the policy
+            # follows.
+            follow_policy(self.hold, self.run)
+            return
         work = {
             "listing": self._list,
             "planning": self._plan,
@@ -180,26 +213,36 @@ class Reconcile:
         after, writes = listing.next_page(self.hold, self.run)
         self._commit(after, writes=writes)
 
-    # Planning: the manifest and the mirror, both in the order of thread ids, are merged into plan documents.
+    # Planning: the listing and the mirror, both in the order of thread ids, are merged into plan documents.
 
     def _plan(self) -> None:
         run = self.run
-        listed, order = self._read_manifest()
         size = planner.PLAN_THREADS
+        try:
+            pages = self._read_pages()
+        except PageTokenExpired:
+            log("listing_restarted", self.hold.mailbox.email_address, run=run.id)
+            self._commit(_again(run, self.hold.mailbox, run.reason, signpost=run.signpost))
+            return
+        listed, upto = pages.ahead(run.plan_after, size)
         mirrored = self.hold.store.scan_threads(self.hold.mailbox.email_address, after=run.plan_after, limit=size)
-        known = {thread.id: thread for thread in mirrored}
-        # Beyond the last thread scanned nothing is known of the mirror yet: there the listing waits for the next scan.
-        bound = mirrored[-1].id if len(mirrored) == size else None
-        first = bisect_right(order, run.plan_after)
-        ids = known.keys() | {t for t in order[first : first + size] if bound is None or t <= bound}
-        chunk = sorted(ids)[:size]
+        # Beyond the last thread of either nothing is known of the other yet: there it waits for the next turn.
+        ends = [mirrored[-1].id] if len(mirrored) == size else []
+        bound = min([*ends, upto] if upto is not None else ends, default=None)
+        known = {thread.id: thread for thread in mirrored if bound is None or thread.id <= bound}
+        ids = sorted(known.keys() | {thread_id for thread_id in listed if bound is None or thread_id <= bound})
+        chunk = ids[:size]
+        last = chunk[-1] if chunk else run.plan_after
+        held = {thread_id: known[thread_id].messages for thread_id in chunk if thread_id in known}
+        manifest = pages.between(run.plan_after, last, held)
         items = [
             item
             for thread_id in chunk
-            if (item := planner.compare(listed, thread_id, known.get(thread_id), run, self.prices)) is not None
+            if (item := planner.compare(manifest, thread_id, known.get(thread_id), run, self.prices)) is not None
         ]
         after = replace(
             run,
+            listed=run.listed + len(manifest.listed() - {i for item in items for i in item.extra}),
             total=run.total + sum(len(item.get) + len(item.look) for item in items),
             planned_units=run.planned_units + sum(planner.item_units(item, self.prices) for item in items),
             extra=run.extra + sum(len(item.extra) for item in items),
@@ -209,8 +252,9 @@ class Reconcile:
             # Newest thread first: ids grow with time, plan documents are read from the last to the first.
             writes.append(Write("put", _plan(run, run.plans), {"items": planner.pack(items[::-1])}))
             after = replace(after, plans=run.plans + 1)
-        if len(chunk) < size:
-            after = replace(after, stage="fetching", listed=len(listed.place), at=after.plans - 1, offset=0)
+        if bound is None and len(ids) <= size:
+            after = replace(after, stage="fetching", at=after.plans - 1, offset=0)
+            self._pages = None
             log(
                 "run_planned",
                 self.hold.mailbox.email_address,
@@ -219,23 +263,24 @@ class Reconcile:
                 units=after.planned_units,
             )
         else:
-            after = replace(after, plan_after=chunk[-1])
+            after = replace(after, plan_after=last if len(ids) > size or bound is None else bound)
         self._commit(after, writes=writes)
 
-    def _read_manifest(self) -> tuple[Manifest, list[ThreadId]]:
+    def _read_pages(self) -> Pages:
+        """Return the listing, read once as long as the lease is held."""
         key = (self.run.id, self.run.first_page)
-        if self._manifest is None or self._manifest[0] != key:
-            listed = listing.read_manifest(self.hold, self.run)
-            self._manifest = (key, listed, sorted(listed.threads))
-        return self._manifest[1:]
+        if self._pages is None or self._pages[0] != key:
+            self._pages = (key, listing.read(self.hold, self.run))
+        return self._pages[1]
 
     # Fetching: the plan, slice by slice.
 
     def _fetch(self) -> None:
         run = self.run
         if run.at < run.first_plan:
+            deletes = run.extra or not run.policy.bodies
             after = (
-                replace(run, stage="deleting", at=run.first_plan) if run.extra else replace(run, stage="closing", at=0)
+                replace(run, stage="deleting", at=run.first_plan) if deletes else replace(run, stage="closing", at=0)
             )
             self._commit(replace(after, offset=0))
             return
@@ -255,7 +300,10 @@ class Reconcile:
         bring_labels(self.hold, {label for message in fetched.messages for label in message.label_ids})
         handled = sum(len(item.get) + len(item.look) for item in chosen)
         # A message touched since the signpost may only have been ahead of live sync; an older one was missing.
-        found = sum(sheet.entry(m.id) is None and m.history_id <= run.signpost for m in fetched.messages)
+        wanted = [m for m in fetched.messages if sheet.policy.wants(m.label_ids, m.internal_date)]
+        found = sum(sheet.entry(m.id) is None and m.history_id <= run.signpost for m in wanted)
+        # Gmail's search may show a little more than was asked for.
+        old = {m.id for m in fetched.messages if run.policy.since is not None and m.internal_date < run.policy.since}
         edits = [*(Bring(message, rewrite=run.mode == "full") for message in fetched.messages), *fetched.edits]
         edits += [Remove(message_id) for message_id in fetched.gone if sheet.entry(message_id) is not None]
         parts = sheet.slices(edits)
@@ -264,6 +312,7 @@ class Reconcile:
             self._commit(self.run, part)
         after = replace(
             after,
+            listed=run.listed - sum(message_id in old for item in chosen for message_id in item.get),
             done=run.done + handled,
             found=run.found + found,
             parked=run.parked + len(fetched.parked),
@@ -273,35 +322,30 @@ class Reconcile:
         )
         self._commit(after, parts[-1] if parts else None, park=fetched.parked, unpark=fetched.settled())
 
-    # Deleting: what a complete listing does not have.
+    # Deleting: what a complete listing does not have, and bodies that the policy leaves out.
 
     def _delete(self) -> None:
         run = self.run
         if run.at >= run.plans:
             self._commit(replace(run, stage="closing", at=0))
             return
-        extras = [(message_id, item) for item in self._items(run, run.at) for message_id in item.extra]
-        chosen = extras[run.offset : run.offset + planner.GROUP_FETCHES]
+        work: list[tuple[ThreadId, Remove | Strip]] = []
+        for item in self._items(run, run.at):
+            work += [(item.thread_id, Remove(message_id)) for message_id in item.extra]
+            work += [(item.thread_id, Strip(message_id)) for message_id in item.strip]
+        chosen = work[run.offset : run.offset + self._most_deleted()]
         done = run.offset + len(chosen)
-        after = replace(run, offset=done) if done < len(extras) else replace(run, at=run.at + 1, offset=0)
-        threads = {item.thread_id for _, item in chosen}
-        known = self.hold.store.threads(self.hold.mailbox.email_address, threads)
-        sheet = open_sheet(self.hold, known, threads, self.origin)
-        ids = {message_id: item.thread_id for message_id, item in chosen}
-        # What something touched since the comparison may have come back, or may not: Gmail is asked.
-        touched = {i: t for i, t in ids.items() if (e := sheet.entry(i)) is not None and e.history_id > run.signpost}
-        fetched = fetch_messages(self.hold, touched, origin=self.origin)
-        mending.doubt(self.hold, run, fetched)
-        edits: list[Edit] = [Bring(message) for message in fetched.messages]
-        edits += [Remove(message_id) for message_id in ids if message_id not in touched or message_id in fetched.gone]
-        parts = sheet.slices(edits)
+        after = replace(run, offset=done) if done < len(work) else replace(run, at=run.at + 1, offset=0)
+        parts, parked = mending.delete(self.hold, run, chosen, self.origin)
         for part in parts[:-1]:
             self._commit(self.run, part)
-        after = replace(
-            after,
-            removed=run.removed - sum(part.messages for part in parts),
-        )
-        self._commit(after, parts[-1] if parts else None, park=fetched.parked)
+        after = replace(after, removed=run.removed - sum(part.messages for part in parts))
+        self._commit(after, parts[-1] if parts else None, park=parked)
+
+    def _most_deleted(self) -> int:
+        """Return how many extras are deleted in one commit: no more than can be asked for, should all be doubtful."""
+        affordable = self.hold.gmail.affordable(planner.SLICE_SECONDS) // self.prices["users.messages.get"]
+        return max(1, min(planner.GROUP_FETCHES, affordable)) if self.run.policy.since else planner.GROUP_FETCHES
 
     # Closing: labels, coverage, and the run's own documents removed.
 
