@@ -5,7 +5,11 @@ The exception is a BaseException and no engine code catches it; what the call di
 
 from typing import Any, Protocol
 
-from mailmirror.ports import Store
+from mailmirror.app import App
+from mailmirror.model import MailboxId, Quota
+from mailmirror.ports import GmailAccounts
+
+from tests.world import World
 
 
 class Killed(BaseException):
@@ -21,17 +25,19 @@ class When(Protocol):
 
 
 class KillingStore:
-    """Passes every call on to a store, and kills when `when` says so.
+    """Passes every call on to a store, or another port, and kills when `when` says so.
 
     `when(name, after=…)` is asked before and after each call.
     """
 
-    def __init__(self, store: Store, when: When) -> None:
+    def __init__(self, store: object, when: When) -> None:
         self._store = store
         self._when = when
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
+        if not callable(method):
+            return method
 
         def call(*args: Any, **kwargs: Any) -> Any:
             if self._when(name, after=False):
@@ -42,3 +48,32 @@ class KillingStore:
             return result
 
         return call
+
+
+class KillingAccounts:
+    """Opens mailboxes whose every call may kill."""
+
+    def __init__(self, accounts: GmailAccounts, when: When) -> None:
+        self._accounts = accounts
+        self._when = when
+
+    def open(self, mailbox: MailboxId, quota: Quota | None) -> Any:
+        """Return the mailbox."""
+        return KillingStore(self._accounts.open(mailbox, quota), self._when)
+
+    def forget(self, mailbox: MailboxId) -> int:
+        """Forget the mailbox, and kill before or after."""
+        forgotten: int = KillingStore(self._accounts, self._when).forget(mailbox)
+        return forgotten
+
+
+def doomed(world: World, when: When) -> App:
+    """Return a worker of a world that may die at any call to the store, Gmail, Cloud Storage or Pub/Sub."""
+    ports: Any = world
+    kept = ports.store, ports.accounts, ports.blobs, ports.outbox
+    ports.store, ports.blobs, ports.outbox = (KillingStore(port, when) for port in (kept[0], kept[2], kept[3]))
+    ports.accounts = KillingAccounts(kept[1], when)
+    try:
+        return world.worker("doomed")
+    finally:
+        ports.store, ports.accounts, ports.blobs, ports.outbox = kept

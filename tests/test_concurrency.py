@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from mailmirror import mailboxes, planner
 from mailmirror.adapters.firestore import FirestoreStore
-from mailmirror.engine import Errand
+from mailmirror.errand import Errand
 from mailmirror.errors import AccessRevoked, MailmirrorError, Throttled
 from mailmirror.model import Held, HistoryId, Lease, MailboxId, Mode, Policy, RunRequest, Stage
 from mailmirror.slice import Document, Path
@@ -110,7 +110,7 @@ def test_a_run_asked_for_while_another_starts_is_a_run_of_its_own() -> None:
     assert world.state().pending_request == RunRequest("full", "full", world.clock.now())
 
 
-def test_a_policy_stored_while_a_run_is_asked_for_gets_an_audit() -> None:
+def test_a_policy_stored_while_a_run_is_asked_for_gets_that_run() -> None:
     """Another policy and another's request for a run, at once: the run comes after the policy, whoever asked for it."""
     world = World()
     world.connect()

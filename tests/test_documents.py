@@ -103,10 +103,27 @@ def test_names_in_a_mailbox() -> None:
     document = to_document(Mailbox("a@b", NOW, Watch(NOW), NOW))
     assert document.keys() >= {
         *("emailAddress", "phase", "cursor", "hint", "deltaSeq", "policy", "watch", "run", "coverage", "counts", "lag"),
-        *("lastNotificationAt", "lastSyncAt", "throttledUntil", "takeovers", "suspect", "quota", "problem"),
+        *(
+            "lastNotificationAt",
+            "lastSyncAt",
+            "throttledUntil",
+            "takeovers",
+            "suspect",
+            "quota",
+            "problem",
+            "wanted",
+            "purge",
+        ),
         *("nextDueAt", "createdAt", "revision", "request", "requestDone"),
     }
-    assert document["policy"] == {"includeSpamTrash": True, "drafts": False}
+    assert document["policy"] == {
+        "includeSpamTrash": True,
+        "drafts": False,
+        "labelIds": [],
+        "excludeLabelIds": [],
+        "since": None,
+        "bodies": True,
+    }
     assert document["watch"] == {"expiresAt": NOW, "historyId": 0, "renewedAt": None, "error": None}
 
 

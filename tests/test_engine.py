@@ -1,14 +1,17 @@
 """The engine: leases, hints, failures and deaths, each with a defined end."""
 
-from datetime import timedelta
+import logging
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
 import pytest
-from mailmirror.engine import FORGOTTEN_AFTER, LAG_WAITS
+from mailmirror import mailboxes
 from mailmirror.errors import AccessRevoked, GmailRejected, GmailUnavailable, LeaseLost
-from mailmirror.model import Mailbox
+from mailmirror.hints import FORGOTTEN_AFTER, LAG_WAITS
+from mailmirror.model import Mailbox, Quota, Run
 
+from tests.inprocess import InProcessAccounts
 from tests.killing import Killed, KillingStore
 from tests.world import ADA, World, mail, push
 
@@ -671,7 +674,7 @@ def test_a_watch_that_cannot_be_renewed_does_not_stop_the_mirror(world: World) -
     world.ada.deliver(mail("Unwatched"))
     world.app.renew_watches()
     world.work()
-    assert world.state().watch.error == "The topic does not let Gmail publish."
+    assert world.state().watch.error == f"The topic does not let Gmail publish. {GmailRejected.action}"
     assert world.differences() == []
 
 
@@ -720,3 +723,202 @@ def test_a_stale_notification_goes_on_with_what_another_left() -> None:
     world.store.raise_hint(ADA, world.head(), world.clock.now() + timedelta(minutes=15))
     assert world.notify(old) == 204
     assert late in world.documents("messages")
+
+
+@pytest.mark.parametrize(("recovery", "fetched"), [("thread-history", 1), ("full", 6)])
+def test_what_is_done_after_history_expired_is_a_setting(world: World, recovery: Any, fetched: int) -> None:
+    """A run after a 404 fetches what is missing, or everything where threads' own history is not to be trusted."""
+    world.app.engine.recovery = recovery
+    world.ada.deliver(mail("In the gap"))
+    world.ada.expire_history()
+    world.accounts.calls.clear()
+    assert world.notify() == 204
+    assert world.state().phase == "recovering"
+    world.work()
+    assert world.accounts.made("users.messages.get") == fetched
+    assert world.state().phase == "live"
+    assert world.differences() == []
+
+
+# The day's quota
+
+
+def rationed(messages: int = 100, units_per_day: int = 600) -> World:
+    """A mailbox whose day has less quota than its first sync takes, connected and worked on until nothing is due."""
+    world = World()
+    world.accounts.units_per_day = units_per_day
+    for number in range(messages):
+        world.ada.deliver(mail(f"Number {number}"))
+    world.connect()
+    return world
+
+
+def run_of(world: World) -> Run:
+    """The last run."""
+    run = world.state().run
+    assert run is not None
+    return run
+
+
+def test_a_run_rests_when_the_days_quota_is_used_up(caplog: pytest.LogCaptureFixture) -> None:
+    """The run stops between two slices and says until when, once; nothing is published for it, and the sweep looks as
+    if there was none.
+    """
+    with caplog.at_level(logging.INFO, "mailmirror"):
+        world = rationed()
+        for _ in range(3):
+            world.sweep()
+    run, now = run_of(world), world.clock.now()
+    assert run.paused_until == datetime(2026, 11, 21, tzinfo=UTC)
+    assert 0 < run.done < run.total
+    assert world.state().phase == "backfilling"
+    assert world.state().next_due_at == now + timedelta(minutes=15)
+    assert [record.getMessage() for record in caplog.records].count("run_paused") == 1
+    quota = world.state().quota
+    assert quota is not None
+    assert 600 <= quota.today <= 640
+
+
+def test_a_rationed_run_ends_after_as_many_days_as_it_takes() -> None:
+    """Day after day the run goes on from where it was, the sweep alone being there to say so, until it is complete."""
+    world = rationed()
+    days = 1
+    while run_of(world).active:
+        days += 1
+        before = run_of(world)
+        world.clock.advance((mailboxes.midnight(world.clock.now()) - world.clock.now()).total_seconds())
+        assert world.app.sweep_mailboxes() == 1
+        world.work()
+        assert run_of(world).done > before.done
+    assert run_of(world).paused_until is None
+    assert world.state().phase == "live"
+    assert world.differences() == []
+    assert 2 <= days <= 5
+
+
+def test_live_mail_goes_on_while_a_run_rests() -> None:
+    """However much more than the day's quota it takes: what is notified is mirrored at once, and acknowledged."""
+    world = rationed()
+    state = world.state()
+    assert state.quota is not None
+    assert state.quota.today >= 600
+    old = run_of(world)
+    brought = []
+    for number in range(50):
+        brought.append(world.ada.deliver(mail(f"New {number}")))
+        world.ada.modify(brought[:1], *((["STARRED"], []) if number % 2 else ([], ["STARRED"])))
+        assert world.notify() == 204
+        assert world.state().cursor == world.head()
+        assert set(brought) <= world.documents("messages").keys()
+    assert world.outbox.work == []
+    assert run_of(world).done == old.done
+    assert run_of(world).paused_until is not None
+
+
+def test_lagging_history_is_waited_for_while_a_run_rests() -> None:
+    """A notification that history does not show yet is not left to a run that comes tomorrow: its push comes back."""
+    world = rationed()
+    world.ada.history_lag = timedelta(minutes=1)
+    late = world.ada.deliver(mail("Late in history"))
+    head = world.ada.truth()["historyId"]
+    world.clock.slept.clear()
+    assert world.notify(head) == 503
+    assert world.clock.slept == list(LAG_WAITS)
+    world.clock.advance(60)
+    assert world.notify(head) == 204
+    assert late in world.documents("messages")
+
+
+def test_what_is_asked_for_waits_for_the_run_that_rests() -> None:
+    """A full sync asked for then is answered at once as running, and comes when there is quota for it."""
+    world = rationed()
+    world.clock.slept.clear()
+    triggered = world.app.trigger_sync(ADA, "audit", 50)
+    assert triggered.status == "running"
+    assert sum(world.clock.slept) < 1
+    world.accounts.units_per_day = None
+    world.sweep()
+    run = run_of(world)
+    assert (run.id, run.active) == (triggered.run_id, False)
+    assert world.differences() == []
+
+
+def test_more_quota_in_the_middle_of_a_day_is_used() -> None:
+    """A run does not rest for a limit that was lifted."""
+    world = rationed()
+    world.accounts.units_per_day = 100_000
+    world.sweep()
+    assert not run_of(world).active
+    assert world.differences() == []
+
+
+def test_the_first_sync_of_a_used_up_day_waits_with_its_cursor() -> None:
+    """Where nothing is left of the day, the first run gets its signpost and rests: no live mail is lost meanwhile."""
+    world = rationed(units_per_day=1)
+    state = world.state()
+    assert state.cursor == world.head()
+    assert (run_of(world).done, run_of(world).paused_until is None) == (0, False)
+    new = world.ada.deliver(mail("New"))
+    assert world.notify() == 204
+    assert new in world.documents("messages")
+    world.accounts.units_per_day = None
+    world.sweep()
+    assert world.differences() == []
+
+
+@pytest.mark.parametrize("second", [-1, 0, 1])
+def test_the_day_rolls_over_while_a_run_rests(second: int) -> None:
+    """To the second: before midnight the run rests, from midnight on it goes on, whoever looks."""
+    world = rationed()
+    done = run_of(world).done
+    world.clock.advance((mailboxes.midnight(world.clock.now()) - world.clock.now()).total_seconds() + second)
+    world.app.push(world.app.run_work, push({"mailbox": ADA, "task": "sync"}))
+    assert (run_of(world).done > done) == (second >= 0)
+
+
+def test_a_run_rests_also_when_history_expires_meanwhile() -> None:
+    """A 404 while the run rests makes it list again, tomorrow; the cursor goes on at once, and live mail with it."""
+    world = rationed()
+    world.ada.deliver(mail("In the gap"))
+    world.ada.expire_history()
+    assert world.notify() == 204
+    new = world.ada.deliver(mail("After the gap"))
+    assert world.notify() == 204
+    world.work()
+    assert new in world.documents("messages")
+    assert run_of(world).paused_until is not None
+    for _ in range(10):
+        world.clock.advance(86_400)
+        world.app.sweep_mailboxes()
+        world.work()
+    assert world.state().phase == "live"
+    assert world.differences() == []
+
+
+def test_slices_of_a_run_spare_the_reserve() -> None:
+    """A run's own calls leave the reserve to live mail; what is caught up with between its slices may use it."""
+    world = World()
+    for number in range(60):
+        world.ada.deliver(mail(f"Number {number}"))
+    spared: dict[str, set[bool]] = {}
+
+    class Watched(InProcessAccounts):
+        def open(self, mailbox: str, quota: Quota | None) -> Any:
+            opened: Any = super().open(mailbox, quota)
+
+            def look(method: str, subject: str) -> None:
+                spared.setdefault(method, set()).add(opened._budget._spares)
+                if method == "users.messages.list":
+                    world.ada.deliver(mail("Meanwhile"))
+                    world.store.raise_hint(ADA, world.head())
+
+            self.before = look
+            return opened
+
+    world.accounts = Watched(world.clock, {ADA: world.ada})
+    app = world.worker("worker-2")
+    app.connect(ADA, None)
+    world.work(app)
+    assert spared["users.messages.list"] == {True}
+    assert spared["users.history.list"] == {False}
+    assert world.differences() == []

@@ -14,10 +14,12 @@ from typing import Any
 
 import google.auth.exceptions
 import pytest
+from mailmirror import planner
+from mailmirror.adapters.gmail.calls import FIRST_IN_FLIGHT
 from mailmirror.model import Message
 from mailmirror.parked import DEADLY
 
-from tests.contract.test_gmail import TOPIC, Fake, Token
+from tests.contract.gmail import TOPIC, Fake, Token
 from tests.killing import Killed, KillingStore
 from tests.meanwhile import Meanwhile
 from tests.world import ADA, World, mail
@@ -112,19 +114,20 @@ def test_batch_over_the_limit(fake: Fake) -> None:
 
 
 def test_inner_429(fake: Fake) -> None:
-    """A call that is refused inside a batch is made again, in batches that become smaller until none is refused.
+    """A call that is refused inside a batch is made again, and fewer are under way at a time until none is refused.
 
     Elsewhere: it counts as success, or the same batch is sent again and again until the user is locked out.
     """
     world = OverHttp(fake)
     world.connect()
     ids = deliver(world, 100)
-    fake.world.quota.concurrent = 8
+    fake.world.quota.concurrent = 3
     assert world.notify() == 204
     assert world.documents("messages").keys() == set(ids)
     assert world.differences() == []
-    # Of the first batch all but 8; then few, because its size is cut to half by each refusal and grows one by one.
-    assert 25 - 8 <= world.account()["totalRejected"] < 40
+    # Of each batch of the first wave all but 3, at least; then few, because a refusal halves what is under way, and it
+    # grows little by little.
+    assert FIRST_IN_FLIGHT - 8 * 3 <= world.account()["totalRejected"] < 2 * FIRST_IN_FLIGHT
 
 
 def test_inner_429_that_names_a_time(fake: Fake) -> None:
@@ -234,7 +237,7 @@ def test_cursor_before_success(world: World, number: int, after: bool) -> None:
     """
     calls = count()
     store = KillingStore(world.sqlite, lambda name, after, dies=after: after == dies and next(calls) == number)
-    deliver(world, 110)
+    deliver(world, 2 * planner.GROUP_FETCHES + 10)
     world.store = store
     with pytest.raises(Killed):
         world.notify(app=world.worker("doomed"))
@@ -544,7 +547,7 @@ def test_dead_token(fake: Fake, how: str) -> None:
     state = world.state()
     assert (state.phase, state.cursor) == ("reauth_required", cursor)
     assert state.problem is not None
-    assert "Give access again" in state.problem.action
+    assert {"401": "Give access again", "invalid_grant": "consent (again)"}[how] in state.problem.action
     fake.world.restore(world.ada)
     token.outcomes = ["new"]
     world.clock.advance(3_600)

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import fields, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import count
 from typing import Any
 
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mailmirror import mailboxes
-from mailmirror.errors import InvalidInput, UnknownMailbox
-from mailmirror.mailboxes import differ, mailbox_id, next_due, phase, watch_due
+from mailmirror.errors import AccessRevoked, BeingPurged, GmailRejected, InvalidInput, MailmirrorError, UnknownMailbox
+from mailmirror.mailboxes import at_rest, differ, mailbox_id, midnight, next_due, phase, run_due, watch_due
 from mailmirror.model import (
     Counts,
     Coverage,
@@ -20,15 +20,18 @@ from mailmirror.model import (
     Phase,
     Policy,
     Problem,
+    Purge,
     Quota,
     Run,
     RunRequest,
     Stage,
     Unreached,
+    Wanted,
     Watch,
 )
 
 from tests.killing import Killed, KillingStore
+from tests.meanwhile import Meanwhile
 from tests.world import ADA, World, mail
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -38,9 +41,9 @@ LIVE = Mailbox("ada@example.com", NOW, Watch(NOW + timedelta(days=7)), NOW, phas
 REVOKED = Problem("AccessRevoked", "The grant is gone.", "Give it again.", NOW)
 
 
-def run(mode: Mode, stage: Stage = "fetching") -> Run:
+def run(mode: Mode, stage: Stage = "fetching", anchor: int = 0, paused_until: datetime | None = None) -> Run:
     """A run."""
-    return Run("run", mode, "Because.", 0, 100, NOW, stage)
+    return Run("run", mode, "Because.", anchor, 100, NOW, stage=stage, paused_until=paused_until)
 
 
 # mailbox_id
@@ -111,6 +114,12 @@ def test_what_no_document_can_be_called(address: str) -> None:
         ({"run": run("repair")}, "recovering"),
         ({"run": run("full")}, "live"),
         ({"run": run("audit")}, "live"),
+        ({"run": run("policy")}, "backfilling"),
+        ({"run": run("first", anchor=7)}, "backfilling"),
+        ({"run": run("full", anchor=7)}, "recovering"),
+        ({"run": run("audit", anchor=7)}, "recovering"),
+        ({"run": run("policy", anchor=7)}, "recovering"),
+        ({"run": run("full", "finished", anchor=7)}, "live"),
         ({"run": run("first", "finished")}, "live"),
         ({"run": run("repair", "finished")}, "live"),
         ({"throttled_until": SOON}, "throttled"),
@@ -121,12 +130,20 @@ def test_what_no_document_can_be_called(address: str) -> None:
         ({"problem": replace(REVOKED, code="GmailRejected")}, "reauth_required"),
         ({"problem": replace(REVOKED, code="GmailUnavailable")}, "live"),
         ({"problem": REVOKED, "throttled_until": SOON, "cursor": 0}, "reauth_required"),
-        ({"phase": "stopped", "problem": REVOKED}, "stopped"),
-        ({"phase": "purging", "throttled_until": SOON}, "purging"),
+        ({"wanted": "stopped", "phase": "stopped", "problem": REVOKED}, "stopped"),
+        ({"wanted": "purged", "phase": "purging", "throttled_until": SOON}, "purging"),
+        ({"wanted": "purged", "phase": "stopped"}, "stopped"),
+        ({"wanted": "stopped", "run": run("first")}, "backfilling"),
+        ({"wanted": "purged", "problem": REVOKED}, "reauth_required"),
+        ({"phase": "stopped"}, "live"),
+        ({"phase": "stopped", "cursor": 0}, "connecting"),
+        ({"phase": "purging"}, "live"),
     ],
 )
 def test_phase(state: dict[str, Any], expected: Phase) -> None:
-    """The phase follows from cursor, run, problem and throttling; only stopped and purging are kept as they are."""
+    """The phase follows from cursor, run, problem and throttling; stopped and purging, which work brings about, stay
+    while they are wanted.
+    """
     assert phase(replace(LIVE, **state), NOW) == expected
 
 
@@ -155,6 +172,13 @@ def test_phase_does_not_depend_on_the_one_before(before: Phase) -> None:
         ({"throttled_until": NOW}, NOW + QUIET),
         ({"problem": REVOKED}, NOW + timedelta(hours=1)),
         ({"problem": REVOKED, "throttled_until": LATER, "cursor": 0}, NOW + timedelta(hours=1)),
+        ({"run": run("first", paused_until=LATER)}, NOW + QUIET),
+        ({"run": run("first", paused_until=SOON)}, SOON),
+        ({"run": run("first", paused_until=LATER), "parked_due_at": SOON}, SOON),
+        ({"run": run("first", paused_until=NOW)}, NOW + timedelta(minutes=2)),
+        ({"run": run("first", paused_until=LATER), "request": RunRequest("r", "full", NOW)}, NOW + QUIET),
+        ({"wanted": "stopped"}, NOW + timedelta(minutes=2)),
+        ({"wanted": "purged", "problem": REVOKED, "throttled_until": LATER}, NOW + timedelta(minutes=2)),
     ],
 )
 def test_next_due(state: dict[str, Any], due: datetime) -> None:
@@ -165,6 +189,56 @@ def test_next_due(state: dict[str, Any], due: datetime) -> None:
 def test_unfinished_work_is_due_no_later_than_quiet_mailboxes() -> None:
     """An operator who sweeps every minute has unfinished runs swept every minute too."""
     assert next_due(replace(LIVE, cursor=0), NOW, quiet=timedelta(minutes=1)) == NOW + timedelta(minutes=1)
+
+
+# run_due, midnight, at_rest
+
+
+@pytest.mark.parametrize(
+    ("state", "due"),
+    [
+        ({}, False),
+        ({"cursor": 0}, True),
+        ({"run": run("audit")}, True),
+        ({"run": run("audit", "finished")}, False),
+        ({"request": RunRequest("r", "full", NOW)}, True),
+        ({"run": run("audit", paused_until=SOON)}, False),
+        ({"run": run("audit", paused_until=NOW)}, True),
+        ({"run": run("audit", paused_until=SOON), "request": RunRequest("r", "full", NOW)}, False),
+        ({"run": run("audit", "finished", paused_until=SOON), "request": RunRequest("r", "full", NOW)}, True),
+    ],
+)
+def test_run_due(state: dict[str, Any], due: bool) -> None:
+    """There is a run to move on if one is under way or waits, except while the one under way is paused."""
+    assert run_due(replace(LIVE, **state), NOW) == due
+
+
+@pytest.mark.parametrize(
+    ("now", "until"),
+    [
+        (datetime(2026, 11, 20, tzinfo=UTC), datetime(2026, 11, 21, tzinfo=UTC)),
+        (datetime(2026, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)),
+        (datetime(2026, 11, 21, 1, tzinfo=timezone(timedelta(hours=2))), datetime(2026, 11, 21, tzinfo=UTC)),
+    ],
+)
+def test_midnight(now: datetime, until: datetime) -> None:
+    """A day of quota ends at midnight UTC, wherever the clock is."""
+    assert midnight(now) == until
+
+
+@pytest.mark.parametrize(
+    ("wanted", "phase", "rests"),
+    [
+        ("stopped", "stopped", True),
+        ("live", "stopped", False),
+        ("purged", "stopped", False),
+        ("stopped", "live", False),
+        ("purged", "purging", False),
+    ],
+)
+def test_at_rest(wanted: Wanted, phase: Phase, rests: bool) -> None:
+    """A mailbox rests when it is stopped and nothing else is wanted."""
+    assert at_rest(replace(LIVE, wanted=wanted, phase=phase)) == rests
 
 
 # differ
@@ -181,6 +255,7 @@ CHANGED: dict[str, object] = {
     "created_at": LATER,
     "watch": Watch(LATER),
     "phase": "throttled",
+    "wanted": "stopped",
     "policy": Policy(drafts=True),
     "cursor": 101,
     "hint": 102,
@@ -198,6 +273,7 @@ CHANGED: dict[str, object] = {
     "suspect": {"m": 1},
     "unreached": (Unreached(103, NOW),),
     "problem": REVOKED,
+    "purge": Purge(NOW),
 }
 
 
@@ -276,7 +352,7 @@ def test_connect_again(policy: Policy | None) -> None:
 
 
 def test_connect_with_another_policy() -> None:
-    """Another policy is stored, and an audit asked for that makes the mirror follow it."""
+    """Another policy is stored, and a run asked for that makes the mirror follow it."""
     world = World()
     connect(world)
     world.outbox.work.clear()
@@ -284,14 +360,14 @@ def test_connect_with_another_policy() -> None:
     assert (mailbox.policy, created) == (Policy(include_spam_trash=False), False)
     request = world.state().pending_request
     assert request is not None
-    assert request.mode == "audit"
+    assert request.mode == "policy"
     assert world.state().policy == mailbox.policy
     assert world.outbox.work == [(ADA, "sync")]
 
 
 @pytest.mark.parametrize(("number", "dies_after"), [(number, after) for number in range(6) for after in (False, True)])
 def test_connect_with_another_policy_is_all_or_nothing(number: int, dies_after: bool) -> None:
-    """A worker killed at any store call leaves the policy as it was, or the new one with the audit that follows it."""
+    """A worker killed at any store call leaves the policy as it was, or the new one with the run that follows it."""
     world = World()
     world.ada.trash(world.ada.deliver(mail()))
     world.connect()
@@ -311,6 +387,184 @@ def test_connect_with_another_policy_is_all_or_nothing(number: int, dies_after: 
     connect(world, policy=wish)
     world.sweep()
     assert world.differences(lambda labels: "TRASH" not in labels) == []
+
+
+@pytest.mark.parametrize("waiting", ["policy", "audit", "full"])
+def test_another_policy_joins_what_waits(waiting: Mode) -> None:
+    """A run that waits already is not lost to a policy: it lists under the new one, and is no less than it was."""
+    world = World()
+    trashed = world.ada.deliver(mail())
+    world.connect()
+    state = world.state()
+    assert world.store.request_run(state, RunRequest("waiting", waiting, world.clock.now()))
+    world.ada.trash(trashed)
+    connect(world, policy=Policy(include_spam_trash=False))
+    assert world.state().request == RunRequest("waiting", waiting, world.clock.now())
+    connect(world, policy=Policy(include_spam_trash=False, drafts=True))
+    assert world.state().request == RunRequest("waiting", waiting, world.clock.now())
+    world.work()
+    run = world.state().run
+    assert run is not None
+    assert (run.id, run.mode, run.active) == ("waiting", waiting, False)
+    assert run.policy == world.state().policy == Policy(include_spam_trash=False, drafts=True)
+    assert world.differences(lambda labels: "TRASH" not in labels) == []
+
+
+@pytest.mark.parametrize("mode", ["audit", "full"])
+def test_a_run_asked_for_joins_a_policy_that_waits(mode: Mode) -> None:
+    """Who asks for more than a policy that waits needs gets it in the same run."""
+    world = World()
+    world.connect()
+    connect(world, policy=Policy(drafts=True))
+    request = world.state().request
+    assert request is not None
+    assert mailboxes.request_run(world.store, world.clock, ADA, mode, "r") == request.run_id
+    assert world.state().request == replace(request, mode=mode)
+
+
+def test_another_policy_during_a_run_gets_a_run_of_its_own() -> None:
+    """A run under way may be past noticing that the policy changed: another one comes after it."""
+    world = World(step=timedelta(seconds=1))
+    for number in range(60):
+        world.ada.deliver(mail(f"Number {number}"))
+    world.accounts.before = lambda method, subject: world.clock.advance(1)
+    world.app.connect(ADA, None)
+    world.work_once()
+    assert world.state().active_run is not None
+    connect(world, policy=Policy(drafts=True))
+    request = world.state().pending_request
+    assert request is not None
+    assert request.mode == "policy"
+    world.work()
+    run = world.state().run
+    assert run is not None
+    assert (run.id, run.active) == (request.run_id, False)
+    assert world.differences(lambda labels: True) == []
+
+
+def closed(world: World) -> Mailbox:
+    """Let a mailbox find its access revoked, and return it."""
+
+    def refuse(method: str, subject: str) -> None:
+        raise AccessRevoked("Gmail refuses the token of this mailbox.")
+
+    world.accounts.before = refuse
+    world.ada.deliver(mail("Locked out"))
+    world.notify()
+    state = world.state()
+    assert state.phase == "reauth_required"
+    return state
+
+
+def test_connect_after_access_was_lost() -> None:
+    """Connected again, a mailbox that lost its access goes on from its cursor at once, without waiting for the hour."""
+    world = World()
+    world.ada.deliver(mail())
+    world.connect()
+    cursor = closed(world).cursor
+    world.accounts.before = None
+    world.accounts.calls.clear()
+    assert connect(world)[1] is False
+    assert world.state().next_due_at <= world.clock.now()
+    assert world.outbox.work == [(ADA, "renew")]
+    world.work()
+    assert world.state().phase == "live"
+    assert world.differences() == []
+    assert ("users.history.list", str(cursor)) in world.accounts.calls
+    assert world.accounts.made("users.messages.list") == 0
+
+
+@pytest.mark.parametrize("policy", [None, Policy(drafts=True)])
+@pytest.mark.parametrize("error", [AccessRevoked("Gone."), GmailRejected("No scope.")], ids=lambda e: type(e).__name__)
+def test_connect_while_access_is_lost(policy: Policy | None, error: MailmirrorError) -> None:
+    """Who connects such a mailbox while there is no access is told so, and nothing is stored."""
+    world = World()
+    world.connect()
+    before = closed(world)
+
+    def refuse(method: str, subject: str) -> None:
+        raise error
+
+    world.accounts.before = refuse
+    with pytest.raises(type(error)):
+        connect(world, policy=policy)
+    assert world.state() == before
+    assert world.outbox.work == []
+
+
+def test_access_is_proven_once() -> None:
+    """However often somebody else is faster, Gmail is asked once."""
+    world = World()
+    world.connect()
+    world.app.stop(ADA, 0)
+    world.work()
+    world.accounts.calls.clear()
+
+    def ask() -> None:
+        assert world.sqlite.request_run(world.state(), RunRequest("theirs", "audit", world.clock.now()))
+
+    world.store = Meanwhile(world.sqlite, "mailbox", ask)
+    assert connect(world, policy=Policy(drafts=True))[0].wanted == "live"
+    assert [method for method, _ in world.accounts.calls] == ["users.getProfile"]
+    world.store = world.sqlite
+    assert (world.state().policy, world.state().wanted) == (Policy(drafts=True), "live")
+    assert world.state().request == RunRequest("theirs", "audit", world.clock.now())
+
+
+def test_connect_what_is_being_purged() -> None:
+    """A mailbox that is being deleted is not connected, whatever for, and Gmail is not asked."""
+    world = World()
+    world.connect()
+    assert world.store.want(world.state(), "purged", due_at=world.clock.now())
+    before = world.state()
+    world.accounts.calls.clear()
+    with pytest.raises(BeingPurged, match="being deleted"):
+        connect(world)
+    assert world.state() == before
+    assert world.accounts.calls == []
+
+
+@pytest.mark.parametrize("policy", [None, Policy(drafts=True)])
+def test_who_deletes_is_faster(policy: Policy | None) -> None:
+    """A mailbox that somebody deletes in the moment in which another wants it live again is deleted."""
+    world = World()
+    world.connect()
+    world.app.stop(ADA, 0)
+    world.work()
+
+    def delete() -> None:
+        mailboxes.purge(world.sqlite, world.outbox, world.clock, ADA)
+
+    world.store = Meanwhile(world.sqlite, "mailbox", delete)
+    with pytest.raises(BeingPurged):
+        connect(world, policy=policy)
+    world.store = world.sqlite
+    assert world.state().wanted == "purged"
+    assert world.outbox.work == [(ADA, "purge")]
+
+
+def test_a_renewal_does_not_touch_the_cursor() -> None:
+    """What a watch says of the mailbox's history is no cursor: mail between the cursor and it is brought."""
+    world = World()
+    world.connect()
+    cursor = world.state().cursor
+    for _ in range(3):
+        world.ada.deliver(mail("Not announced"))
+        seen: list[int] = []
+
+        def look(method: str, subject: str, seen: list[int] = seen) -> None:
+            if method == "users.history.list":
+                seen.append(int(subject))
+
+        world.accounts.before = look
+        world.clock.advance(86_400)
+        world.app.renew_watches()
+        world.work()
+        assert world.state().watch.renewed_at == world.clock.now()
+        assert world.state().watch.history_id > cursor
+        assert seen[0] == cursor
+        cursor = world.state().cursor
+        assert world.differences() == []
 
 
 def test_connect_by_an_alias() -> None:

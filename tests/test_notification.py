@@ -217,7 +217,7 @@ def test_nonsense_for_a_publish_time(time: object) -> None:
     assert read_notification(body(message(publishTime=time))) == Notification(ADA, 1710, None)
 
 
-@pytest.mark.parametrize("task", ["sync", "renew"])
+@pytest.mark.parametrize("task", ["sync", "renew", "purge"])
 def test_work(task: str) -> None:
     """A work message says which mailbox and what to do."""
     work = read_work(body(message({"mailbox": ADA, "task": task})))

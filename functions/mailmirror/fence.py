@@ -15,7 +15,7 @@ from mailmirror.model import Held, Lease, Mailbox
 from mailmirror.slice import MAX_WRITES, Document, Write
 
 # Workers without a lease write these, at any time: a commit that wrote what it once read would undo it.
-UNLEASED = frozenset({"hint", "policy", "watch", "request"})
+UNLEASED = frozenset({"hint", "policy", "watch", "request", "wanted"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,6 @@ def take(current: Lease | None, *, owner: str, now: datetime, expires_at: dateti
 def prepare(held: Held, mailbox: Mailbox, writes: Sequence[Write], *, expires_at: datetime, release: bool) -> Commit:
     """Work out what a commit stores: the changed fields of the state, and the lease with the revision that fits them.
 
-    A write with the empty path is the mailbox document itself: a purge ends with its deletion. The revision goes on
-    then too, so that nobody takes the state before for the current one.
-
     Raises:
         ValueError: more writes than a commit can have; whoever cut the slice made a mistake.
     """
@@ -64,8 +61,7 @@ def prepare(held: Held, mailbox: Mailbox, writes: Sequence[Write], *, expires_at
         for name, value in changes(held.mailbox, mailbox).items()
         if name not in UNLEASED and name != "revision"
     }
-    moves_on = bool(changed) or any(not write.path for write in writes)
-    revision = held.mailbox.revision + moves_on
+    revision = held.mailbox.revision + bool(changed)
     fields = {**changed, "revision": revision} if changed else {}
     count = len(writes) + bool(fields) + 1
     if count > MAX_WRITES:

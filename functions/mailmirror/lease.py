@@ -13,7 +13,7 @@ from typing import Any
 from mailmirror import bodies, mailboxes, parked
 from mailmirror.documents import to_document
 from mailmirror.errors import DocumentExists, LeaseLost, UnknownMailbox
-from mailmirror.model import Counts, Delta, Mailbox, MessageId, Origin, Parked, ThreadId
+from mailmirror.model import Counts, Delta, Mailbox, MessageId, Origin, Parked, Receipt, ThreadId
 from mailmirror.ports import Blobs, Clock, GmailAccounts, Store
 from mailmirror.slice import Document, Path, Slice, Write
 
@@ -80,7 +80,7 @@ class Hold:
 
     @property
     def mailbox(self) -> Mailbox:
-        """The mailbox as of the last commit; hint, policy, watch and request as last read."""
+        """The mailbox as of the last commit; hint, policy, watch, request and what is wanted as last read."""
         return self._held.mailbox
 
     @property
@@ -93,7 +93,7 @@ class Hold:
         return self._parked
 
     def refresh(self) -> None:
-        """Read again what workers without the lease write: hint, policy, watch and request."""
+        """Read again what workers without the lease write: hint, policy, watch, request and what is wanted."""
         address = self.mailbox.email_address
         fresh = self.store.mailbox(address)
         if fresh is None:
@@ -101,7 +101,12 @@ class Hold:
         self._held = replace(
             self._held,
             mailbox=replace(
-                self.mailbox, hint=fresh.hint, policy=fresh.policy, watch=fresh.watch, request=fresh.request
+                self.mailbox,
+                hint=fresh.hint,
+                policy=fresh.policy,
+                watch=fresh.watch,
+                request=fresh.request,
+                wanted=fresh.wanted,
             ),
         )
 
@@ -200,6 +205,15 @@ class Hold:
         if self.blobs is not None:
             for name, version in leaving.items():
                 self.blobs.delete(name, version)
+
+    def remove(self, receipt: Receipt) -> None:
+        """Delete the mailbox and the lease with it, and leave the receipt.
+
+        Raises:
+            LeaseLost: another worker took the lease; nothing was deleted.
+        """
+        self.store.remove(self._held, receipt)
+        self.released = True
 
     def suspect(self, message_id: MessageId) -> bool:
         """Say, before a message is touched, that it is in hand; True when it must be parked instead.

@@ -1,19 +1,21 @@
-"""Mailboxes: connecting one, keeping its watch, and what is due when.
+"""Mailboxes: connecting one, keeping its watch, stopping and purging it, and what is due when.
 
-Knows: the rules of a mailbox's life and of its next due time. Does not know: how mail is synced (`engine`). It loops
-over mailboxes only to publish one work message for each.
+Knows: the rules of a mailbox's life and of its next due time. What somebody wants of a mailbox is stored before
+anything is done for it, and the work published: it goes on by itself, whatever becomes of the request. Does not know:
+how mail is synced, or how a wish is carried out (`engine`). It loops over mailboxes only to publish one work message
+for each.
 """
 
 import logging
 import re
 from dataclasses import fields, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 
-from mailmirror.errors import InvalidInput, UnknownMailbox
+from mailmirror.errors import NEEDS_SOMEBODY, BeingPurged, InvalidInput, MailboxStopped, UnknownMailbox
 from mailmirror.log import log
 from mailmirror.model import Mailbox, MailboxId, Mode, Phase, Policy, RunRequest, Watch
-from mailmirror.ports import Clock, GmailAccounts, Publisher, Store
+from mailmirror.ports import Clock, GmailAccounts, Publisher, Store, Task
 
 # A watch lapses after 7 days; it is renewed daily by schedule, and by any sync once this little of it is left.
 WATCH_RESERVE = timedelta(hours=48)
@@ -21,6 +23,9 @@ WATCH_RESERVE = timedelta(hours=48)
 WATCH_RENEWAL = timedelta(days=6, hours=12)
 # How often a mailbox whose access was revoked is tried again.
 REAUTH_RETRY = timedelta(hours=1)
+
+# The due time of a mailbox that is at rest.
+NEVER = datetime(9999, 12, 31, tzinfo=UTC)
 
 # What can be the id of a Firestore document: no slash, no lone surrogate, not between two double underscores.
 _ADDRESS = re.compile(r"(?!__.*__$)[^\s/@\ud800-\udfff]+@[^\s/@\ud800-\udfff]+")
@@ -39,31 +44,59 @@ def mailbox_id(address: object) -> MailboxId:
 
 def phase(mailbox: Mailbox, now: datetime) -> Phase:
     """Return the phase that follows from the rest of the state."""
-    if mailbox.phase in ("stopped", "purging"):
+    if (mailbox.wanted, mailbox.phase) in (("stopped", "stopped"), ("purged", "stopped"), ("purged", "purging")):
         return mailbox.phase
-    if mailbox.problem is not None and mailbox.problem.code in ("AccessRevoked", "GmailRejected"):
+    if mailbox.problem is not None and mailbox.problem.code in NEEDS_SOMEBODY:
         return "reauth_required"
     if mailbox.throttled_until is not None and mailbox.throttled_until > now:
         return "throttled"
     if mailbox.cursor == 0:
         return "connecting"
     run = mailbox.active_run
-    if run is not None and run.mode == "first":
+    if run is None:
+        return "live"
+    if run.mode == "first":
         return "backfilling"
-    return "recovering" if run is not None and run.mode == "repair" else "live"
+    if run.mode == "repair" or run.anchor > 0:
+        return "recovering"
+    return "backfilling" if run.mode == "policy" else "live"
+
+
+def at_rest(mailbox: Mailbox) -> bool:
+    """Return whether a mailbox is stopped and is to stay so."""
+    return mailbox.wanted == mailbox.phase == "stopped"
+
+
+def run_due(mailbox: Mailbox, now: datetime) -> bool:
+    """Return whether a run is to be moved on: the first, one somebody asked for, or one under way and not paused."""
+    run = mailbox.active_run
+    paused = run is not None and run.paused_until is not None and run.paused_until > now
+    return mailbox.unfinished and not paused
+
+
+def midnight(now: datetime) -> datetime:
+    """Return when the next day begins in UTC."""
+    return (now.astimezone(UTC) + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def next_due(mailbox: Mailbox, now: datetime, *, quiet: timedelta) -> datetime:
     """Return when the sweep is to look at a mailbox that nobody is working on."""
+    soon = now + min(quiet, timedelta(minutes=2))
+    if mailbox.wanted != "live":
+        # A purge whose token cannot be deleted waits for somebody too.
+        stuck = mailbox.purge is not None and mailbox.problem is not None and mailbox.problem.code in NEEDS_SOMEBODY
+        return now + REAUTH_RETRY if stuck else soon
     if phase(mailbox, now) == "reauth_required":
         return now + REAUTH_RETRY
     if mailbox.throttled_until is not None and mailbox.throttled_until > now:
         return mailbox.throttled_until
-    if mailbox.unfinished:
+    if run_due(mailbox, now):
         # Its continuation is published; the sweep is there in case that message is lost.
-        return now + min(quiet, timedelta(minutes=2))
+        return soon
     due = now + quiet
-    return due if mailbox.parked_due_at is None else min(due, mailbox.parked_due_at)
+    run = mailbox.active_run
+    times = (due, mailbox.parked_due_at, run.paused_until if run is not None else None)
+    return min(time for time in times if time is not None)
 
 
 _BOOKKEEPING = ("quota", "last_sync_at", "lag", "last_notification_at", "next_due_at")
@@ -85,8 +118,8 @@ def connect(
 ) -> tuple[Mailbox, bool]:
     """Connect a mailbox: prove access, create its document, and publish the work that watches and syncs it.
 
-    Connecting a connected mailbox changes nothing, except that another policy is stored and an audit makes the mirror
-    follow it.
+    Connecting a connected mailbox changes nothing, except that a stopped one, and one whose access was lost, goes on
+    from its cursor at once if there is access, and that another policy is stored and a run makes the mirror follow it.
 
     Args:
         address: the mailbox's primary address.
@@ -98,36 +131,115 @@ def connect(
     Raises:
         AccessRevoked, GmailRejected: Gmail does not let Mailmirror read this mailbox; nothing was written.
         InvalidInput: the address belongs to another mailbox.
+        BeingPurged: it is being deleted.
     """
     name = mailbox_id(address)
-    existing = store.mailbox(name)
-    if existing is not None:
-        if policy is None or policy == existing.policy:
-            return existing, False
-        while True:
-            # A run under way may have listed under the policy before; one that still waits will list under this one.
-            # Policy and request are one write: a policy that nobody follows would stay without effect for ever.
-            audit = RunRequest(f"policy-{existing.revision}", "audit", clock.now())
-            if store.request_run(existing, existing.pending_request or audit, policy=policy):
-                break
-            fresh = store.mailbox(name)
-            if fresh is None:
-                raise UnknownMailbox(f"Mailbox {name} was removed.")
-            existing = fresh
-        publisher.publish(name, "sync")
-        return replace(existing, policy=policy), False
-    profile = accounts.open(name, None).profile()
+    task: Task | None = None
+    proven = False
+    while True:
+        # Whatever is stored is stored over the state that it was decided on. What is refused for somebody else's wish,
+        # or was stored and its answer lost, shows when it is read again.
+        existing = store.mailbox(name)
+        if existing is not None and existing.wanted == "purged":
+            raise BeingPurged(f"Mailbox {name} is being deleted.")
+        closed = existing is None or existing.wanted == "stopped" or existing.phase == "reauth_required"
+        if closed and not proven:
+            _prove_access(accounts, name, existing)
+            proven = True
+        if existing is None:
+            now = clock.now()
+            created = Mailbox(name, created_at=now, watch=Watch(now), next_due_at=now, policy=policy or Policy())
+            if store.create_mailbox(created):
+                publisher.publish(name, "renew")
+                return created, True
+            continue
+        if policy is not None and policy != existing.policy:
+            # A run under way may have listed under the policy before; one that still waits will list under this one,
+            # and does all that a run of its own would. Policy and request are one write: a policy that nobody follows
+            # would stay without effect for ever.
+            request = RunRequest(f"policy-{existing.revision}", "policy", clock.now())
+            if not store.request_run(existing, existing.pending_request or request, policy=policy):
+                continue
+            task = "sync"
+            existing = replace(existing, policy=policy)
+        if existing.wanted == "stopped":
+            if not store.want(existing, "live", due_at=clock.now()):
+                continue
+            task = "renew"
+        elif existing.phase in ("stopped", "reauth_required"):
+            # Not before it is due is it tried again.
+            store.raise_hint(name, 0, clock.now())
+            task = "renew"
+        if task is not None:
+            publisher.publish(name, task)
+        return replace(existing, wanted="live"), False
+
+
+def _prove_access(accounts: GmailAccounts, name: MailboxId, known: Mailbox | None) -> None:
+    profile = accounts.open(name, known.quota if known is not None else None).profile()
     if profile.email_address.lower() != name:
         raise InvalidInput("This address is an alias; connect the mailbox by its primary address.")
-    now = clock.now()
-    mailbox = Mailbox(
-        email_address=name, created_at=now, watch=Watch(expires_at=now), next_due_at=now, policy=policy or Policy()
-    )
-    if not store.create_mailbox(mailbox):
-        # Somebody else connected it in the meantime, and perhaps with another policy.
-        return connect(store, accounts, publisher, clock, address, policy)
-    publisher.publish(name, "renew")
-    return mailbox, True
+
+
+def stop(store: Store, publisher: Publisher, clock: Clock, mailbox: MailboxId) -> None:
+    """Store that a mailbox is to be stopped, and publish the work; nothing is done for one that is stopped.
+
+    Raises:
+        UnknownMailbox: not connected.
+        BeingPurged: it is being deleted.
+    """
+    while True:
+        state = _known(store, mailbox)
+        if state.wanted == "purged":
+            raise BeingPurged(f"Mailbox {mailbox} is being deleted.")
+        if at_rest(state):
+            return
+        if store.want(state, "stopped", due_at=clock.now()):
+            publisher.publish(mailbox, "sync")
+            return
+
+
+def let_rest(store: Store, mailbox: Mailbox) -> None:
+    """Let nothing make a mailbox due that is stopped, unless somebody wants something else by now.
+
+    This is no part of a commit under the lease: that would undo the due time of the very one who wants it.
+    """
+    if at_rest(mailbox) and mailbox.next_due_at != NEVER:
+        store.want(mailbox, "stopped", due_at=NEVER)
+
+
+def purge(store: Store, publisher: Publisher, clock: Clock, mailbox: MailboxId) -> None:
+    """Store that a mailbox is to be deleted with everything that was mirrored, and publish the work. Nothing takes it
+    back.
+
+    Raises:
+        UnknownMailbox: not connected, or deleted already.
+    """
+    while True:
+        state = _known(store, mailbox)
+        if store.want(state, "purged", due_at=clock.now()):
+            publisher.publish(mailbox, "purge")
+            return
+
+
+def wanted_live(mailbox: Mailbox) -> Mailbox:
+    """Return the mailbox.
+
+    Raises:
+        MailboxStopped, BeingPurged: nobody wants it synced.
+    """
+    if mailbox.wanted == "purged":
+        raise BeingPurged(f"Mailbox {mailbox.email_address} is being deleted.")
+    if mailbox.wanted == "stopped":
+        raise MailboxStopped(f"Mailbox {mailbox.email_address} is stopped.")
+    return mailbox
+
+
+def _known(store: Store, mailbox: MailboxId) -> Mailbox:
+    state = store.mailbox(mailbox)
+    if state is None:
+        raise UnknownMailbox(f"Mailbox {mailbox} is not connected.")
+    return state
 
 
 def request_run(store: Store, clock: Clock, mailbox: MailboxId, mode: Mode, run_id: str) -> str:
@@ -144,11 +256,10 @@ def request_run(store: Store, clock: Clock, mailbox: MailboxId, mode: Mode, run_
 
     Raises:
         UnknownMailbox: not connected.
+        MailboxStopped, BeingPurged: nobody wants it synced.
     """
     while True:
-        state = store.mailbox(mailbox)
-        if state is None:
-            raise UnknownMailbox(f"Mailbox {mailbox} is not connected.")
+        state = wanted_live(_known(store, mailbox))
         run = state.active_run
         if run is not None and run.mode in (mode, "first"):
             return run.id

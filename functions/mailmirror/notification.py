@@ -65,7 +65,7 @@ def read_work(body: bytes) -> Work:
         InvalidInput: anything in it is not as it should be.
     """
     data = _data(_message(body))
-    tasks: dict[object, Task] = {"sync": "sync", "renew": "renew"}
+    tasks: dict[object, Task] = {"sync": "sync", "renew": "renew", "purge": "purge"}
     task = data.get("task")
     if not isinstance(task, str) or task not in tasks:
         raise InvalidInput(f"The task must be one of {', '.join(tasks.values())}.")

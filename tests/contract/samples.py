@@ -17,7 +17,9 @@ from mailmirror.model import (
     Parked,
     Policy,
     Problem,
+    Purge,
     Quota,
+    Receipt,
     Run,
     RunRequest,
     Thread,
@@ -30,6 +32,14 @@ LEASE = timedelta(seconds=120)
 MAX_HISTORY_ID = 2**63 - 1
 ADDRESS = "ann@example.com"
 
+POLICY = Policy(
+    include_spam_trash=False,
+    drafts=True,
+    label_ids=("INBOX", "Label_1"),
+    exclude_label_ids=("CATEGORY_PROMOTIONS",),
+    since=NOW - timedelta(days=365),
+    bodies=False,
+)
 RUN = Run(
     id="r1",
     mode="repair",
@@ -37,11 +47,14 @@ RUN = Run(
     anchor=MAX_HISTORY_ID - 2,
     signpost=MAX_HISTORY_ID - 1,
     started_at=NOW,
+    policy=POLICY,
     stage="fetching",
     listing="threads",
+    scope=1,
     page_token="p",
     first_page=1,
     pages=2,
+    listed_at=NOW + timedelta(minutes=1),
     plan_after="t0",
     first_plan=3,
     plans=4,
@@ -60,6 +73,7 @@ RUN = Run(
     rejected=17,
     planned_units=18,
     eta_at=NOW + timedelta(hours=1),
+    paused_until=NOW + timedelta(hours=12),
     finished_at=NOW + timedelta(hours=2),
     error="none",
 )
@@ -69,7 +83,8 @@ MAILBOX = Mailbox(
     watch=Watch(NOW + timedelta(days=7), MAX_HISTORY_ID, NOW, "once"),
     next_due_at=NOW + timedelta(minutes=15),
     phase="recovering",
-    policy=Policy(include_spam_trash=False, drafts=True),
+    wanted="purged",
+    policy=POLICY,
     cursor=MAX_HISTORY_ID - 1,
     hint=MAX_HISTORY_ID,
     request=RunRequest("r2", "audit", NOW),
@@ -88,8 +103,19 @@ MAILBOX = Mailbox(
     takeovers=1,
     suspect={"m1": 1},
     unreached=(Unreached(MAX_HISTORY_ID, NOW),),
-    quota=Quota(12.25, NOW),
+    quota=Quota(12.25, NOW, 345),
     problem=Problem("Throttled", "Too much.", "Wait.", NOW),
+    purge=Purge(NOW, {"messages": 3, "runs": 1}, 2),
+)
+RECEIPT = Receipt(
+    email_address=ADDRESS,
+    documents={"messages": 3, "threads": 2, "runs": 1},
+    objects=2,
+    secrets=1,
+    watch_stopped=True,
+    started_at=NOW - timedelta(minutes=1),
+    purged_at=NOW,
+    expire_at=NOW + timedelta(days=90),
 )
 MESSAGE = Message(
     id="18c0ffee",

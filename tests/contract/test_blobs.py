@@ -120,6 +120,32 @@ def test_a_version_is_that_of_the_very_name(blobs: StorageBlobs) -> None:
     assert versions == sorted(set(versions))
 
 
+def test_versions_by_prefix(blobs: StorageBlobs) -> None:
+    """Objects are listed by the beginning of their names with the versions to delete them by, at most so many; deleting
+    what is listed ends with nothing listed.
+    """
+    assert blobs.versions("ann@example.com/", limit=10) == {}
+    names = [f"ann@example.com/{number}.json" for number in range(5)]
+    others = [
+        "ann@example.com",
+        "ann@example.community/1",
+        "aann@example.com/1",
+        "ANN@example.com/1",
+        "ann@example.com0",
+    ]
+    for name in [*names, *others]:
+        blobs.put(name, b"1", "text/plain")
+    found: dict[str, int] = {}
+    while some := blobs.versions("ann@example.com/", limit=2):
+        assert len(some) <= 2
+        for name, version in some.items():
+            assert blobs.version(name) == version
+            blobs.delete(name, version)
+        found |= some
+    assert sorted(found) == names
+    assert all(blobs.version(name) is not None for name in others)
+
+
 def test_delete_leaves_what_replaced_the_object(blobs: StorageBlobs, client: storage.Client) -> None:
     """Deleting a version that is not there any more is no error, and the object that took its place stays."""
     blobs.put(NAME, b"old", "text/plain")
@@ -185,6 +211,8 @@ def _unavailable(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
             blobs.put(NAME, data, "text/plain")
     with pytest.raises(StoreUnavailable):
         blobs.version(NAME)
+    with pytest.raises(StoreUnavailable):
+        blobs.versions("ann", limit=10)
     with pytest.raises(StoreUnavailable):
         blobs.delete(NAME, 1)
     client.close()

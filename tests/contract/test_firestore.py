@@ -15,7 +15,7 @@ from mailmirror.model import Held, Policy, RunRequest, Thread, Watch
 from mailmirror.slice import Write
 
 from tests.contract.counting import CountingFirestore
-from tests.contract.samples import ADDRESS, LEASE, NOW, PARKED, new_mailbox
+from tests.contract.samples import ADDRESS, LEASE, NOW, PARKED, RECEIPT, new_mailbox
 from tests.contract.worker import firestore_client
 
 LATER = NOW + LEASE
@@ -73,14 +73,19 @@ def test_price_of_the_state(client: firestore.Client) -> None:
     assert _price(counting, lambda: store.set_watch(ADDRESS, Watch(NOW))) == (0, 1)
     request = RunRequest("r", "full", NOW)
     assert _price(counting, lambda: store.request_run(new_mailbox(), request, policy=Policy())) == (1, 1)
+    assert _price(counting, lambda: store.want(new_mailbox(), "stopped", due_at=NOW)) == (1, 1)
+    assert _price(counting, lambda: store.want(new_mailbox(), "purged", due_at=NOW)) == (1, 0)
+    assert _price(counting, lambda: store.receipt(ADDRESS)) == (1, 0)
 
 
 def test_price_of_a_lease(client: firestore.Client) -> None:
-    """Acquiring is one read and one write, with an outdated state two reads; a refusal is one read."""
+    """Acquiring is one read and one write, at first or with an outdated state two reads; a refusal is one read."""
     counting, store = CountingFirestore(client), FirestoreStore(client)
     store.create_mailbox(new_mailbox())
     outdated = store.mailbox(ADDRESS)
     assert outdated is not None
+    first = _bought(counting, (2, 1), lambda: store.acquire(outdated, owner="0", now=NOW, expires_at=LATER))
+    store.commit(first, first.mailbox, expires_at=LATER, release=True)
     held = _bought(counting, (1, 1), lambda: store.acquire(outdated, owner="a", now=NOW, expires_at=LATER))
     with pytest.raises(LeaseHeld):
         _bought(counting, (0, 0), lambda: store.acquire(outdated, owner="b", now=NOW, expires_at=LATER))
@@ -128,6 +133,25 @@ def test_price_of_reading_the_mirror(client: firestore.Client) -> None:
     assert _price(counting, lambda: store.parked(ADDRESS)) == (1, 0)
     assert _price(counting, lambda: list(store.due_mailboxes(NOW))) == (1, 0)
     assert _price(counting, lambda: list(store.watches_expiring(NOW))) == (1, 0)
+
+
+def test_price_of_a_purge(client: firestore.Client) -> None:
+    """What is below a mailbox costs a read for each document found, whatever its size and depth, and one for the names
+    of the collections; the end is three writes.
+    """
+    counting, store = CountingFirestore(client), FirestoreStore(client)
+    held = _held(store)
+    names = [f"m{number}" for number in range(5)]
+    paths = [("messages", name) for name in names] + [("runs", "r1", "pages", name) for name in names]
+    held = store.commit(
+        held, held.mailbox, [Write("put", path, {"text": "x" * 500}) for path in paths], expires_at=LATER
+    )
+    assert _price(counting, lambda: store.below(ADDRESS, limit=3)) == (1 + 3, 0)
+    assert _price(counting, lambda: store.below(ADDRESS, limit=100)) == (1 + 10, 0)
+    held = store.commit(held, held.mailbox, [Write("delete", path) for path in paths], expires_at=LATER)
+    assert _price(counting, lambda: store.below(ADDRESS, limit=100)) == (1, 0)
+    assert _price(counting, lambda: store.remove(held, RECEIPT)) == (0, 3)
+    assert counting.deletes == 2
 
 
 def _price(counting: CountingFirestore, call: Callable[[], object]) -> tuple[int, int]:
@@ -244,6 +268,48 @@ def test_refused_policy_is_not_taken_for_a_lost_answer(client: firestore.Client)
     assert store.mailbox(ADDRESS) == replace(waiting, hint=1, policy=Policy(drafts=True))
 
 
+def test_wish_whose_answer_was_lost(client: firestore.Client) -> None:
+    """A wish that was stored while its answer was lost is stored once, and whoever looks again finds it."""
+    store = FirestoreStore(client)
+    store.create_mailbox(new_mailbox())
+    _Faults(client).lose = [LOST]
+    assert not store.want(new_mailbox(), "stopped", due_at=LATER)
+    assert store.mailbox(ADDRESS) == replace(new_mailbox(), wanted="stopped", next_due_at=LATER)
+
+
+def test_a_wish_finds_its_way_between_hints(client: firestore.Client) -> None:
+    """Hints that come in between are no wishes: the wish is stored all the same."""
+
+    class Disturbed(FirestoreStore):
+        def _get(self, reference: Any) -> Any:
+            snapshot = super()._get(reference)
+            if hints:
+                self.raise_hint(ADDRESS, hints.pop(), NOW)
+            return snapshot
+
+    hints = [3, 2, 1]
+    store = Disturbed(client)
+    store.create_mailbox(new_mailbox())
+    assert store.want(new_mailbox(), "stopped", due_at=LATER)
+    assert store.mailbox(ADDRESS) == replace(new_mailbox(), wanted="stopped", hint=3, next_due_at=LATER)
+
+
+@pytest.mark.parametrize("reconnected", [False, True])
+def test_removal_whose_answer_was_lost(client: firestore.Client, firestore_emulator: str, reconnected: bool) -> None:
+    """A removal that was applied while its answer was lost is a success, also if the mailbox is there again by then."""
+    store = FirestoreStore(client)
+    held = _held(store)
+    faults = _Faults(client)
+    with firestore_client(firestore_emulator, client.project) as other_client:
+        other = FirestoreStore(other_client)
+        faults.lose = [LOST]
+        if reconnected:
+            faults.between = [lambda: _held(other, "b")]
+        store.remove(held, RECEIPT)
+        assert store.receipt(ADDRESS) == RECEIPT
+        assert (other.mailbox(ADDRESS) is not None) == reconnected
+
+
 # Errors
 
 
@@ -313,6 +379,9 @@ def test_nobody_listens() -> None:
                 lambda: store.parked(ADDRESS),
                 lambda: store.raise_hint(ADDRESS, 1, NOW),
                 lambda: store.create_mailbox(new_mailbox()),
+                lambda: store.want(new_mailbox(), "stopped", due_at=NOW),
+                lambda: store.below(ADDRESS, limit=1),
+                lambda: store.receipt(ADDRESS),
                 lambda: store.acquire(new_mailbox(), owner="a", now=NOW, expires_at=LATER),
             ]
             for call in calls:

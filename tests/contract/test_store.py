@@ -21,7 +21,7 @@ from mailmirror.adapters import firestore as firestore_adapter
 from mailmirror.adapters import sqlite as sqlite_adapter
 from mailmirror.documents import from_document, to_document
 from mailmirror.errors import DocumentExists, LeaseHeld, LeaseLost, UnknownMailbox
-from mailmirror.model import Due, Held, Mailbox, Parked, Policy, RunRequest, Thread, Watch
+from mailmirror.model import Due, Held, Mailbox, Parked, Policy, RunRequest, Thread, Wanted, Watch
 from mailmirror.ports import Store
 from mailmirror.slice import Write
 
@@ -33,6 +33,7 @@ from tests.contract.samples import (
     MAX_HISTORY_ID,
     NOW,
     PARKED,
+    RECEIPT,
     STORED,
     THREAD,
     new_mailbox,
@@ -227,6 +228,56 @@ def test_of_many_requests_at_once_one_is_stored(place: Place) -> None:
     assert [f"r{number}" for number, stored in enumerate(answers) if stored] == [request.run_id]
 
 
+def test_what_is_wanted_is_stored(store: Store) -> None:
+    """What is wanted of a mailbox is stored with the time it is due for that, and changes nothing else."""
+    store.create_mailbox(MAILBOX)
+    wishes: list[Wanted] = ["stopped", "live", "purged"]
+    for number, wanted in enumerate(wishes):
+        due_at = NOW + timedelta(seconds=number)
+        assert store.want(_read(store), wanted, due_at=due_at)
+        assert _read(store) == replace(MAILBOX, wanted=wanted, next_due_at=due_at)
+
+
+def test_a_wish_decided_on_another_wish_is_not_stored(store: Store) -> None:
+    """A wish replaces the one that its asker has seen, not another's; whatever else was written is no hindrance."""
+    store.create_mailbox(new_mailbox())
+    before = _read(store)
+    held = _acquired(store)
+    store.commit(held, replace(held.mailbox, cursor=1), expires_at=LATER)
+    store.raise_hint(ADDRESS, 3, NOW)
+    assert store.want(before, "stopped", due_at=LATER)
+    assert not store.want(before, "purged", due_at=NOW)
+    assert _read(store) == replace(before, cursor=1, revision=1, hint=3, wanted="stopped", next_due_at=LATER)
+    assert store.want(_read(store), "stopped", due_at=NOW)
+    assert _read(store).next_due_at == NOW
+
+
+def test_of_many_wishes_at_once_one_is_stored(place: Place) -> None:
+    """Wishes decided on the same state by many at once, between commits: exactly one says it was stored, and it was."""
+    stores = [place.open() for _ in range(4)]
+    stores[0].create_mailbox(new_mailbox())
+    state = _read(stores[0])
+    wishes: list[Wanted] = ["stopped", "purged"] * 4
+
+    def wish(number: int) -> bool:
+        stores[number % 4].raise_hint(ADDRESS, number, NOW)
+        return stores[number % 4].want(state, wishes[number], due_at=NOW + timedelta(seconds=number))
+
+    answers = _at_once([partial(wish, number) for number in range(8)])
+    (winner,) = [number for number, stored in enumerate(answers) if stored]
+    after = _read(stores[0])
+    assert (after.wanted, after.hint) == (wishes[winner], 7)
+
+
+def test_watches_of_mailboxes_that_nobody_wants_live(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watch is looked after while its mailbox is wanted live, and a mailbox that says nothing of it is."""
+    _small_pages(monkeypatch)
+    wishes: list[Wanted] = ["stopped", "live", "purged", "stopped", "stopped", "live", "purged"]
+    for number, wanted in enumerate(wishes):
+        store.create_mailbox(replace(new_mailbox(f"{number}"), watch=Watch(NOW), wanted=wanted))
+    assert [due.mailbox for due in store.watches_expiring(LATER)] == ["1", "5"]
+
+
 def test_unknown_mailbox_is_refused(store: Store) -> None:
     """What is said about a mailbox that is not connected is refused by name, and does not create it."""
     calls: list[Callable[[], object]] = [
@@ -234,6 +285,7 @@ def test_unknown_mailbox_is_refused(store: Store) -> None:
         lambda: store.drop_hint(ADDRESS),
         lambda: store.set_watch(ADDRESS, Watch(NOW)),
         lambda: store.request_run(new_mailbox(), RunRequest("r1", "full", NOW), policy=Policy()),
+        lambda: store.want(new_mailbox(), "stopped", due_at=NOW),
     ]
     for call in calls:
         with pytest.raises(UnknownMailbox):
@@ -319,33 +371,6 @@ def test_outdated_state_is_read_again(store: Store) -> None:
     assert again.mailbox == held.mailbox == replace(new_mailbox(), cursor=42, revision=1)
 
 
-@pytest.mark.parametrize("changed", [False, True])
-def test_acquire_of_a_removed_mailbox(store: Store, changed: bool) -> None:
-    """Whoever still knows a mailbox that was purged is told so, and leaves no lease behind."""
-    held = _acquired(store)
-    state = held.mailbox
-    after = replace(state, phase="purging") if changed else state
-    store.commit(held, after, [Write("delete", ())], expires_at=LATER, release=True)
-    assert store.mailbox(ADDRESS) is None
-    with pytest.raises(UnknownMailbox):
-        store.acquire(state, owner="b", now=NOW, expires_at=LATER)
-    lease = store.lease(ADDRESS)
-    assert lease is not None
-    assert lease.owner == ""
-
-
-def test_reconnected_mailbox_has_a_new_token(store: Store) -> None:
-    """A mailbox connected again after a purge starts anew, yet a worker of its former life cannot commit."""
-    former = _acquired(store)
-    held = _acquired(store, "b", LATER)
-    store.commit(held, held.mailbox, [Write("delete", ())], expires_at=LATER, release=True)
-    held = _acquired(store, "c", LATER)
-    assert (held.mailbox, held.lease.token) == (new_mailbox(), 3)
-    with pytest.raises(LeaseLost):
-        store.commit(former, replace(former.mailbox, cursor=1), [_put("m1")], expires_at=LATER)
-    assert _read(store) == new_mailbox()
-
-
 # Commit
 
 
@@ -367,7 +392,7 @@ def test_commit_stores_all_of_the_state(store: Store) -> None:
     held = _acquired(store)
     committed = store.commit(held, MAILBOX, expires_at=LATER)
     assert committed.mailbox == replace(MAILBOX, revision=1)
-    kept = {name: getattr(new_mailbox(), name) for name in ("hint", "policy", "watch", "request")}
+    kept = {name: getattr(new_mailbox(), name) for name in ("hint", "policy", "watch", "request", "wanted")}
     assert _read(store) == replace(MAILBOX, revision=1, **kept)
     back = store.commit(committed, new_mailbox(), expires_at=LATER)
     assert _read(store) == replace(new_mailbox(), revision=2) == back.mailbox
@@ -395,17 +420,21 @@ def test_commit_without_change_keeps_the_revision(store: Store) -> None:
 
 
 def test_commit_leaves_what_others_write(store: Store) -> None:
-    """What others write during a lease, hint, watch, policy, request, due time, survives and disturbs no commit."""
+    """What others write during a lease, hint, watch, policy, request, wish, due time, survives and disturbs no
+    commit.
+    """
     held = _acquired(store)
     store.raise_hint(ADDRESS, 99, LATER)
     store.set_watch(ADDRESS, MAILBOX.watch)
     assert store.request_run(_read(store), RunRequest("r1", "full", NOW), policy=MAILBOX.policy)
     held = store.commit(held, replace(held.mailbox, cursor=1), expires_at=LATER)
+    assert store.want(_read(store), "stopped", due_at=LATER)
     store.raise_hint(ADDRESS, 100, LATER + LEASE)
     store.commit(held, replace(held.mailbox, cursor=2), expires_at=LATER, release=True)
     assert _read(store) == replace(
         new_mailbox(),
         hint=100,
+        wanted="stopped",
         next_due_at=LATER + LEASE,
         watch=MAILBOX.watch,
         policy=MAILBOX.policy,
@@ -525,16 +554,6 @@ def test_namesake_is_not_taken_for_the_same_worker(store: Store) -> None:
     present = _acquired(store, now=LATER)
     with pytest.raises(LeaseLost):
         store.commit(former, former.mailbox, [_put("m1")], expires_at=present.lease.expires_at)
-    assert store.documents(ADDRESS, [("messages", "m1")]) == {}
-
-
-def test_removed_mailbox_stops_the_commit(store: Store) -> None:
-    """A commit to a mailbox whose document is gone is refused by name and writes nothing."""
-    held = _acquired(store)
-    held = store.commit(held, held.mailbox, [Write("delete", ())], expires_at=LATER)
-    with pytest.raises(UnknownMailbox):
-        store.commit(held, replace(held.mailbox, cursor=1), [_put("m1")], expires_at=LATER)
-    assert store.mailbox(ADDRESS) is None
     assert store.documents(ADDRESS, [("messages", "m1")]) == {}
 
 
@@ -682,6 +701,134 @@ def test_parked_next_to_be_tried_first(store: Store) -> None:
     _write(store, *(Write("put", ("parked", item.id), to_document(item)) for item in parked))
     assert [item.id for item in store.parked(ADDRESS)] == ["m2", "m3", "m0", "m1"]
     assert store.parked("bob@example.com") == []
+
+
+# The end of a mailbox
+
+
+def _place_of_every_kind() -> list[Write]:
+    paths = [*STORED, ("runs", "r1", "pages", "1"), ("runs", "r1", "plan", "000001"), ("runs", "gone", "pages", "1")]
+    return [Write("put", path, {"n": number}) for number, path in enumerate(paths)]
+
+
+def test_below_finds_everything_below_a_mailbox(store: Store) -> None:
+    """Every document is found whatever collection it is in, also below one that is gone; the mailbox itself is not."""
+    writes = _place_of_every_kind()
+    _write(store, *writes)
+    found = store.below(ADDRESS, limit=100)
+    assert len(found) == len(set(found))
+    assert set(found) == {write.path for write in writes}
+
+
+@pytest.mark.parametrize("address", ["a_n@example.com", "a%@example.com", "a*[^]?@example.com", "ä'\"@example.com"])
+def test_below_finds_nothing_of_another_mailbox(store: Store, address: str) -> None:
+    """Addresses that begin alike, stand next to this one in any order, or fit it as a pattern keep their documents."""
+    others = [f"{address}{more}" for more in ("0", "!", "-", ".", "\U0001f600", "m")]
+    others += [address[:-1], f"z{address}", "abn@example.com", "aan@example.com"]
+    for name in others:
+        state = new_mailbox(name)
+        store.create_mailbox(state)
+        held = store.acquire(state, owner=name, now=NOW, expires_at=LATER)
+        store.commit(held, held.mailbox, [_put("m1")], expires_at=LATER)
+    assert store.below(address, limit=10) == []
+    state = new_mailbox(address)
+    store.create_mailbox(state)
+    held = store.acquire(state, owner="a", now=NOW, expires_at=LATER)
+    store.commit(held, held.mailbox, [_put("m2")], expires_at=LATER)
+    assert store.below(address, limit=10) == [("messages", "m2")]
+
+
+def test_below_is_emptied_part_by_part(store: Store) -> None:
+    """Deleting what is found, a few at a time, ends with nothing, however deep it was; each is found once."""
+    writes = _place_of_every_kind()
+    _write(store, *writes)
+    gone: list[tuple[str, ...]] = []
+    while paths := store.below(ADDRESS, limit=2):
+        assert len(paths) <= 2
+        gone += paths
+        _write(store, *(Write("delete", path) for path in paths))
+    assert sorted(gone) == sorted(write.path for write in writes)
+    assert store.documents(ADDRESS, gone) == {}
+
+
+def test_a_removed_mailbox_leaves_its_receipt(store: Store) -> None:
+    """Mailbox and lease go and the receipt comes; another mailbox is not touched."""
+    store.create_mailbox(new_mailbox("bob@example.com"))
+    held = _acquired(store)
+    assert store.receipt(ADDRESS) is None
+    store.remove(held, RECEIPT)
+    assert (store.mailbox(ADDRESS), store.lease(ADDRESS)) == (None, None)
+    assert store.receipt(ADDRESS) == RECEIPT
+    assert [mailbox.email_address for mailbox in store.mailboxes()] == ["bob@example.com"]
+    assert list(store.due_mailboxes(NOW)) == [Due("bob@example.com", NOW)]
+
+
+def test_who_lost_the_lease_removes_nothing(store: Store) -> None:
+    """Without the lease nothing is removed and no receipt written: taken over, released by the taker, or committed."""
+    late = _acquired(store, "late")
+    taker = _acquired(store, "taker", LATER)
+    with pytest.raises(LeaseLost):
+        store.remove(late, RECEIPT)
+    store.commit(taker, replace(taker.mailbox, cursor=5), expires_at=LATER + LEASE, release=True)
+    for outdated in (late, taker):
+        with pytest.raises(LeaseLost):
+            store.remove(outdated, RECEIPT)
+    assert _read(store).cursor == 5
+    assert store.receipt(ADDRESS) is None
+
+
+def test_a_removal_said_twice_is_recognised(store: Store) -> None:
+    """The same removal again is no error; one with another receipt is, for somebody else's stands."""
+    held = _acquired(store)
+    store.remove(held, RECEIPT)
+    store.remove(held, RECEIPT)
+    with pytest.raises(LeaseLost):
+        store.remove(held, replace(RECEIPT, objects=7))
+    assert store.receipt(ADDRESS) == RECEIPT
+
+
+@pytest.mark.parametrize("revision", [0, 1])
+def test_acquire_of_a_removed_mailbox(store: Store, revision: int) -> None:
+    """Whoever still knows a mailbox that was purged, from before its first commit too, is told so and leaves no lease
+    behind.
+    """
+    held = _acquired(store)
+    if revision:
+        held = store.commit(held, replace(held.mailbox, phase="purging"), expires_at=LATER)
+    store.remove(held, RECEIPT)
+    for known in (held.mailbox, new_mailbox()):
+        with pytest.raises(UnknownMailbox):
+            store.acquire(known, owner="b", now=NOW, expires_at=LATER)
+    assert store.lease(ADDRESS) is None
+
+
+def test_a_former_life_cannot_write(store: Store) -> None:
+    """A mailbox connected again after a purge starts anew, and a worker of its former life commits and removes
+    nothing.
+    """
+    former = _acquired(store)
+    purger = _acquired(store, "b", LATER)
+    store.remove(purger, RECEIPT)
+    held = _acquired(store, "c", LATER)
+    assert (held.mailbox, held.taken_over) == (new_mailbox(), False)
+    with pytest.raises(LeaseLost):
+        store.commit(former, replace(former.mailbox, cursor=1), [_put("m1")], expires_at=LATER)
+    with pytest.raises(LeaseLost):
+        store.remove(former, replace(RECEIPT, objects=0))
+    assert _read(store) == new_mailbox()
+    assert store.documents(ADDRESS, [("messages", "m1")]) == {}
+    store.commit(held, replace(held.mailbox, cursor=1), expires_at=LATER)
+
+
+def test_a_removed_mailbox_stops_a_commit(store: Store) -> None:
+    """A commit to a mailbox that was purged meanwhile is refused and writes nothing."""
+    former = _acquired(store)
+    store.remove(_acquired(store, "b", LATER), RECEIPT)
+    for after in (former.mailbox, replace(former.mailbox, cursor=1)):
+        with pytest.raises((LeaseLost, UnknownMailbox)):
+            store.commit(former, after, [_put("m1")], expires_at=LATER)
+    assert (store.mailbox(ADDRESS), store.lease(ADDRESS)) == (None, None)
+    assert store.documents(ADDRESS, [("messages", "m1")]) == {}
 
 
 def test_samples_leave_no_default() -> None:

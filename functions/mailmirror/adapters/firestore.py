@@ -9,6 +9,7 @@ and empty keys in maps (ValueError). Those are mistakes of the caller and stay w
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar, cast
@@ -31,9 +32,11 @@ from mailmirror.model import (
     MailboxId,
     Parked,
     Policy,
+    Receipt,
     RunRequest,
     Thread,
     ThreadId,
+    Wanted,
     Watch,
 )
 from mailmirror.slice import Document, Path, Write
@@ -109,7 +112,7 @@ class FirestoreStore:
         return self._mailboxes_by("nextDueAt", "<=", now)
 
     def watches_expiring(self, before: datetime) -> Iterator[Due]:
-        return self._mailboxes_by("watch.expiresAt", "<", before)
+        return self._mailboxes_by("watch.expiresAt", "<", before, live=True)
 
     def raise_hint(self, mailbox: MailboxId, history_id: HistoryId, due_at: datetime | None = None) -> None:
         due = {} if due_at is None else {"nextDueAt": due_at}
@@ -120,6 +123,20 @@ class FirestoreStore:
 
     def set_watch(self, mailbox: MailboxId, watch: Watch) -> None:
         self._set(mailbox, {"watch": to_document(watch)})
+
+    def want(self, mailbox: Mailbox, wanted: Wanted, *, due_at: datetime) -> bool:
+        address = mailbox.email_address
+        fields: dict[str, Any] = {"wanted": wanted, "nextDueAt": due_at}
+        while True:
+            snapshot = self._get(self._at(address))
+            if not snapshot.exists:
+                raise UnknownMailbox(f"There is no mailbox {address}.")
+            if from_document(Mailbox, _document(snapshot)).wanted != mailbox.wanted:
+                return False
+            # Whatever is written in between makes it look again: a hint does not change what is wanted.
+            with suppress(exceptions.FailedPrecondition):
+                self._set(address, fields, unwritten_since=snapshot.update_time)
+                return True
 
     def request_run(self, mailbox: Mailbox, request: RunRequest, *, policy: Policy | None = None) -> bool:
         address = mailbox.email_address
@@ -149,7 +166,7 @@ class FirestoreStore:
         address = mailbox.email_address
         current = self.lease(address)
         wanted = fence.take(current, owner=owner, now=now, expires_at=expires_at)
-        if wanted.revision != mailbox.revision:
+        if current is None or current.revision != mailbox.revision:
             # Read before the lease is written: a commit in between changes the lease, and the precondition then fails.
             mailbox = self._known(address)
         batch = _Batch(self._client)
@@ -219,6 +236,37 @@ class FirestoreStore:
         query = self._client.collection("mailboxes", mailbox, "parked").order_by("nextAttemptAt").order_by("__name__")
         return [from_document(Parked, _document(snapshot)) for snapshot in self._results(query)]
 
+    # The end of a mailbox
+
+    def below(self, mailbox: MailboxId, *, limit: int) -> list[Path]:
+        """One read more for the list of the collections, which names those of deleted documents too."""
+        root = self._at(mailbox)
+        found: list[Path] = []
+        for collection in self._ask(lambda: list(root.collections(retry=_ONCE, timeout=_ATTEMPT_SECONDS))):
+            if len(found) < limit:
+                # What is below the collection's documents too, whatever it is called; the names alone.
+                query = collection.recursive().select(["__name__"]).limit(limit - len(found))
+                found += [_below(root, snapshot.reference) for snapshot in self._results(query)]
+        return found
+
+    def remove(self, held: Held, receipt: Receipt) -> None:
+        address = held.mailbox.email_address
+        batch = _Batch(self._client)
+        batch.set(self._receipt_at(address), to_document(receipt))
+        batch.delete(self._at(address))
+        batch.delete(self._lease_at(address), option=_unwritten_since(held.lease.version))
+        try:
+            self._send(batch)
+        except (exceptions.FailedPrecondition, exceptions.NotFound) as refused:
+            # When the first of two attempts was applied and its answer lost, it is the second that is refused. Then
+            # this very receipt is there, which nothing else writes.
+            if self.receipt(address) != receipt:
+                raise LeaseLost("Another worker took the lease; nothing was removed.") from refused
+
+    def receipt(self, mailbox: MailboxId) -> Receipt | None:
+        snapshot = self._get(self._receipt_at(mailbox))
+        return from_document(Receipt, _document(snapshot)) if snapshot.exists else None
+
     # Inside
 
     def _at(self, mailbox: MailboxId, *path: str) -> Reference:
@@ -226,6 +274,9 @@ class FirestoreStore:
 
     def _lease_at(self, mailbox: MailboxId) -> Reference:
         return self._client.document("leases", mailbox)
+
+    def _receipt_at(self, mailbox: MailboxId) -> Reference:
+        return self._client.document("receipts", mailbox)
 
     def _get(self, reference: Reference) -> Snapshot:
         return self._ask(lambda: reference.get(retry=_ONCE, timeout=_ATTEMPT_SECONDS))
@@ -268,19 +319,25 @@ class FirestoreStore:
         lease = self.lease(mailbox)
         return lease.version if lease is not None and fence.stored(lease, wanted) else None
 
-    def _mailboxes_by(self, field: str, operator: str, bound: datetime) -> Iterator[Due]:
-        """Yield them page by page: thousands of mailboxes fit, and the consumer may take its time between them."""
+    def _mailboxes_by(self, field: str, operator: str, bound: datetime, *, live: bool = False) -> Iterator[Due]:
+        """Yield them page by page: thousands of mailboxes fit, and the consumer may take its time between them.
+
+        Those wanted live are picked out here: a filter would need an index, and leave out documents of the time before
+        there was such a field.
+        """
         query = (
             self._client.collection("mailboxes")
             .where(filter=FieldFilter(field, operator, bound))
             .order_by(field)
             .order_by("__name__")
-            .select([field])
+            .select([field, "wanted"])
             .limit(_PAGE)
         )
         page = self._results(query)
         while page:
-            yield from (Due(snapshot.id, _plain(snapshot.get(field))) for snapshot in page)
+            for snapshot in page:
+                if not live or (snapshot.to_dict() or {}).get("wanted", "live") == "live":
+                    yield Due(snapshot.id, _plain(snapshot.get(field)))
             page = self._results(query.start_after(page[-1])) if len(page) == _PAGE else []
 
     def _send(self, batch: "_Batch") -> object:
@@ -328,6 +385,10 @@ class _Batch(firestore.WriteBatch):
     def size(self) -> int:
         """Return the bytes of the writes as they are sent."""
         return sum(type(write).pb(write).ByteSize() for write in self._write_pbs)
+
+
+def _below(root: Reference, reference: Reference) -> Path:
+    return tuple(reference.path.removeprefix(f"{root.path}/").split("/"))
 
 
 def _unwritten_since(update_time: object) -> Any:

@@ -31,9 +31,11 @@ from mailmirror.model import (
     MailboxId,
     Parked,
     Policy,
+    Receipt,
     RunRequest,
     Thread,
     ThreadId,
+    Wanted,
     Watch,
 )
 from mailmirror.slice import Document, Path, Write
@@ -55,10 +57,17 @@ WHERE collection = 'mailboxes' AND time <= ? AND (time, id) > (?, ?) ORDER BY ti
 """
 _WATCHES_EXPIRING = """
 SELECT json_extract(data, '$.watch.expiresAt.$time') AS time, id FROM documents
-WHERE collection = 'mailboxes' AND time < ? AND (time, id) > (?, ?) ORDER BY time, id LIMIT ?
+WHERE collection = 'mailboxes' AND time < ? AND coalesce(json_extract(data, '$.wanted'), 'live') = 'live'
+AND (time, id) > (?, ?) ORDER BY time, id LIMIT ?
 """
 _PARKED = """
 SELECT data FROM documents WHERE collection = ? ORDER BY json_extract(data, '$.nextAttemptAt.$time'), id
+"""
+# Exactly the paths that begin with a mailbox's and a slash: 0 is the character after it. LIKE and GLOB would take
+# characters of an address for wildcards.
+_BELOW = """
+SELECT collection, id FROM documents WHERE collection > ? || '/' AND collection < ? || '0'
+ORDER BY collection, id LIMIT ?
 """
 _PUT = """
 INSERT INTO documents (collection, id, data) VALUES (?, ?, ?)
@@ -144,6 +153,14 @@ class SqliteStore:
     def set_watch(self, mailbox: MailboxId, watch: Watch) -> None:
         self._set(mailbox, {"watch": to_document(watch)})
 
+    def want(self, mailbox: Mailbox, wanted: Wanted, *, due_at: datetime) -> bool:
+        address = mailbox.email_address
+        with self._transaction() as write:
+            if from_document(Mailbox, self._known(address)).wanted != mailbox.wanted:
+                return False
+            _merge(write, "mailboxes", address, {"wanted": wanted, "nextDueAt": due_at})
+        return True
+
     def request_run(self, mailbox: Mailbox, request: RunRequest, *, policy: Policy | None = None) -> bool:
         address = mailbox.email_address
         with self._transaction() as write:
@@ -165,7 +182,7 @@ class SqliteStore:
         with self._transaction() as write:
             current = self.lease(address)
             wanted = fence.take(current, owner=owner, now=now, expires_at=expires_at)
-            if wanted.revision != mailbox.revision:
+            if current is None or current.revision != mailbox.revision:
                 mailbox = from_document(Mailbox, self._known(address))
             version = _put(write, "leases", address, fence.lease_document(wanted))
         return Held(
@@ -187,7 +204,7 @@ class SqliteStore:
         commit = fence.prepare(held, mailbox, writes, expires_at=expires_at, release=release)
         with self._transaction() as transaction:
             current = self.lease(address)
-            if current is None or current.version != held.lease.version:
+            if current is None or not _same(current, held.lease):
                 if current is not None and fence.stored(current, commit.held.lease):
                     return replace(commit.held, lease=current)
                 raise LeaseLost("Another worker took the lease; this commit wrote nothing.")
@@ -221,6 +238,29 @@ class SqliteStore:
     def parked(self, mailbox: MailboxId) -> list[Parked]:
         rows = self._rows(_PARKED, (f"mailboxes/{mailbox}/parked",))
         return [from_document(Parked, _load(data)) for (data,) in rows]
+
+    # The end of a mailbox
+
+    def below(self, mailbox: MailboxId, *, limit: int) -> list[Path]:
+        place = f"mailboxes/{mailbox}"
+        rows = self._rows(_BELOW, (place, place, limit))
+        return [(*collection.removeprefix(f"{place}/").split("/"), name) for collection, name in rows]
+
+    def remove(self, held: Held, receipt: Receipt) -> None:
+        address = held.mailbox.email_address
+        with self._transaction() as write:
+            current = self.lease(address)
+            if current is None or not _same(current, held.lease):
+                if self.receipt(address) == receipt:
+                    return
+                raise LeaseLost("Another worker took the lease; nothing was removed.")
+            for collection in ("mailboxes", "leases"):
+                write.execute("DELETE FROM documents WHERE collection = ? AND id = ?", (collection, address))
+            _put(write, "receipts", address, to_document(receipt))
+
+    def receipt(self, mailbox: MailboxId) -> Receipt | None:
+        row = self._row("receipts", mailbox)
+        return None if row is None else from_document(Receipt, row[0])
 
     # Inside
 
@@ -278,6 +318,11 @@ class SqliteStore:
         while page:
             yield from (Due(mailbox, datetime.fromisoformat(at)) for at, mailbox in page)
             page = self._rows(query, (_text(bound), *page[-1], _PAGE)) if len(page) == _PAGE else []
+
+
+def _same(current: Lease, held: Lease) -> bool:
+    """Return whether nobody wrote a lease since. After a purge its versions begin anew; the owner tells them apart."""
+    return (current.version, current.owner) == (held.version, held.owner)
 
 
 def _place(mailbox: MailboxId, path: Path) -> tuple[str, str]:

@@ -51,18 +51,21 @@ class StorageBlobs:
     def version(self, name: str) -> int | None:
         # A listing tells it to who may list objects and not read them. It is in the order of names, and nothing that
         # begins with this name comes before it.
+        return self.versions(name, limit=1).get(name)
+
+    def versions(self, prefix: str, *, limit: int) -> dict[str, int]:
         listed = _ask(
             lambda: list(
                 self._bucket.list_blobs(
-                    prefix=name,
-                    max_results=1,
+                    prefix=prefix,
+                    max_results=limit,
                     fields="items(name,generation),nextPageToken",
                     timeout=_ATTEMPT_SECONDS,
                     retry=_RETRY,
                 )
             )
         )
-        return next((blob.generation for blob in listed if blob.name == name), None)
+        return {blob.name: blob.generation for blob in listed}
 
     def delete(self, name: str, version: int) -> None:
         blob = self._bucket.blob(name)
