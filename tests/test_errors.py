@@ -6,10 +6,18 @@ from datetime import UTC, datetime
 
 import pytest
 from mailmirror import errors
-from mailmirror.errors import InvalidInput, MailmirrorError, Throttled
+from mailmirror.errors import (
+    NEEDS_SOMEBODY,
+    AccessRevoked,
+    GmailError,
+    GmailRejected,
+    InvalidInput,
+    MailmirrorError,
+    Throttled,
+)
 
 # What the tree says, and the codes Google's error model has for a status.
-ANSWERS = {"ack": True, "retry": False, "400": False, "404": True}
+ANSWERS = {"ack": True, "retry": False, "400": False, "404": True, "409": True}
 CODES = {
     "INVALID_ARGUMENT": {400},
     "NOT_FOUND": {404},
@@ -25,17 +33,19 @@ FAILURES = [
     for value in vars(errors).values()
     if inspect.isclass(value) and issubclass(value, MailmirrorError) and value is not MailmirrorError
 ]
-LEAVES = [failure for failure in FAILURES if not any(failure in other.__bases__ for other in FAILURES)]
+# What is raised: all but a branch that is no more than a kind.
+RAISED = [failure for failure in FAILURES if failure is not GmailError]
 
 
 def drawn() -> dict[str, tuple[str, str]]:
     """The tree of the module's docstring: each name with its parent and its answer, empty for a branch."""
-    found, branch = {}, "MailmirrorError"
+    found, above = {}, ["MailmirrorError"]
     for line in (errors.__doc__ or "").splitlines():
-        if match := re.fullmatch(r"( *)[├└]── (\w+) *(\w*).*", line):
+        if match := re.fullmatch(r"([ │]*)[├└]── (\w+) *(\w*).*", line):
             indent, name, answer = match.groups()
-            found[name] = (branch if indent else "MailmirrorError", answer)
-            branch = branch if answer else name
+            depth = len(indent) // 4
+            above[depth + 1 :] = [name]
+            found[name] = (above[depth], answer)
     return found
 
 
@@ -45,29 +55,43 @@ def test_the_tree_shows_every_failure_and_no_other() -> None:
     assert tree == {failure.__name__: failure.__base__.__name__ for failure in FAILURES if failure.__base__}
 
 
-@pytest.mark.parametrize("failure", LEAVES)
+@pytest.mark.parametrize("failure", RAISED)
 def test_the_tree_says_what_becomes_of_a_push(failure: type[MailmirrorError]) -> None:
     """The answer drawn beside a failure is the one Pub/Sub gets."""
     assert failure.acknowledge is ANSWERS[drawn()[failure.__name__][1]]
 
 
-@pytest.mark.parametrize("failure", LEAVES)
+@pytest.mark.parametrize("failure", RAISED)
 def test_a_failure_has_an_answer_for_people(failure: type[MailmirrorError]) -> None:
     """Code and status belong together in Google's model, and none of them blames the server for input."""
     assert failure.http_status in CODES[failure.status]
 
 
-@pytest.mark.parametrize("failure", LEAVES)
+@pytest.mark.parametrize("failure", RAISED)
 def test_a_failure_says_the_next_step(failure: type[MailmirrorError]) -> None:
     """The operator is told in a sentence what to do."""
     assert SENTENCE.fullmatch(failure.action)
 
 
-@pytest.mark.parametrize("failure", [failure for failure in LEAVES if failure.acknowledge])
+@pytest.mark.parametrize("failure", [failure for failure in RAISED if failure.acknowledge])
 def test_what_pubsub_will_not_bring_again_does_not_say_that_it_mends_itself(failure: type[MailmirrorError]) -> None:
     """A push that is acknowledged for a failure leaves work to somebody: to a person, or to who holds the lease."""
     nothing = failure.action.startswith("Nothing to do")
     assert not nothing or failure is errors.LeaseHeld
+
+
+def test_each_kind_of_refusal_has_a_next_step_of_its_own() -> None:
+    """A failure is a kind of its own because something else is to be done about it."""
+    kinds = [failure for failure in FAILURES if failure.__base__ in (AccessRevoked, GmailRejected)]
+    actions = [AccessRevoked.action, GmailRejected.action, *(failure.action for failure in kinds)]
+    assert len(set(actions)) == len(actions) > 10
+
+
+def test_what_needs_somebody() -> None:
+    """Lost access and a wrong configuration keep a mailbox closed, by whatever name; nothing else does."""
+    closed = {failure.__name__ for failure in FAILURES if issubclass(failure, AccessRevoked | GmailRejected)}
+    assert closed == NEEDS_SOMEBODY
+    assert all(failure.acknowledge for failure in FAILURES if failure.__name__ in closed)
 
 
 def test_malformed_input_is_not_acknowledged() -> None:

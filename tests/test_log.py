@@ -14,6 +14,7 @@ from mailmirror.api import MODES
 from mailmirror.app import configure_logs, log_unexpected
 from mailmirror.errors import AccessRevoked, GmailUnavailable
 from mailmirror.log import log
+from mailmirror.model import Policy
 
 from tests import source
 from tests.world import ADA, World, mail, push
@@ -218,10 +219,16 @@ def test_no_mail_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
         world.app.push(world.app.sync_history, malformed)
         world.app.push(world.app.run_work, malformed)
     world.sweep()
-
+    world.app.plan(ADA)
     mirrored = json.dumps(world.documents("messages")) + json.dumps(world.documents("labels"))
     assert mirrored.count(MARKER) > 20
     assert any(MARKER.encode() in body for body in world.blobs.objects.values())
+    world.app.stop(ADA, 50)
+    world.app.connect(ADA, Policy(bodies=False))
+    world.work()
+    world.app.delete(ADA, 50)
+    world.work()
+    assert world.blobs.objects == {}
     events = lines(capsys)
     assert {"run_started", "synced", "message_parked", "turn_failed", "push_failed", "push_malformed"} <= {
         event["event"] for event in events
