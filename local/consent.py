@@ -11,24 +11,20 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import requests
-from google.api_core.exceptions import Conflict, GoogleAPICallError, NotFound, RetryError
-from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+from google.auth.exceptions import DefaultCredentialsError
 from google_auth_oauthlib.flow import InstalledAppFlow, WSGITimeoutError
-from mailmirror.adapters.credentials import secret_manager, token_secret
+from mailmirror.adapters.consents import SecretConsents, oauth_client, secret_manager, token_secret
 from mailmirror.config import READONLY_SCOPE
-from mailmirror.errors import InvalidInput
+from mailmirror.errors import GmailError, InvalidInput
 from mailmirror.mailboxes import mailbox_id
 from oauthlib.oauth2 import OAuth2Error
 
-if TYPE_CHECKING:
-    from google.cloud.secretmanager_v1 import SecretManagerServiceClient
-
-# As in terraform/: the ids of these secrets begin so.
+# As in terraform/: the id of the secret with the client, and what the ids of those with tokens begin with.
+OAUTH_CLIENT = "mailmirror-oauth-client"
 TOKEN_PREFIX = "mailmirror-token-"  # noqa: S105 -- the beginning of a name
 GMAIL = "https://gmail.googleapis.com/"
 PATIENCE_SECONDS = 600
@@ -75,11 +71,8 @@ def read_client(file: Path) -> dict[str, Any]:
         raise NotGiven(f"{file} cannot be read ({error.strerror}): name the JSON file of the OAuth client.") from None
     except ValueError:
         client = None
-    names = ("client_id", "client_secret", "auth_uri", "token_uri")
-    if isinstance(client, dict):
-        fields = client.get("web", client.get("installed"))
-        if isinstance(fields, dict) and all(isinstance(fields.get(name), str) for name in names):
-            return client
+    if isinstance(client, dict) and oauth_client(client) is not None:
+        return client
     raise NotGiven(f"{file} is not an OAuth client: download it as JSON from the Cloud console's credentials page.")
 
 
@@ -109,7 +102,7 @@ def give(
         NotGiven: nothing was kept.
     """
     try:
-        manager = secret_manager(secrets_host)
+        secret_manager(secrets_host)
     except DefaultCredentialsError:
         raise NotGiven(
             "Nobody is logged in who could keep the consent: run `gcloud auth application-default login` first."
@@ -126,9 +119,14 @@ def give(
             f"The consent came from {owner} and not from {mailbox}; nothing was kept. Try again and choose the account "
             f"{mailbox} in the browser."
         )
-    secret = token_secret(f"projects/{project}/secrets/{TOKEN_PREFIX}", mailbox)
-    _keep(manager, secret, json.dumps({"refresh_token": credentials.refresh_token}).encode())
-    return secret
+    secrets = f"projects/{project}/secrets/"
+    try:
+        SecretConsents(secrets + OAUTH_CLIENT, secrets + TOKEN_PREFIX, secrets_host).keep(
+            mailbox, credentials.refresh_token
+        )
+    except GmailError as error:
+        raise NotGiven(f"{error} You have all that with roles/secretmanager.admin; then try again.") from None
+    return token_secret(secrets + TOKEN_PREFIX, mailbox)
 
 
 def _ask(client: Mapping[str, Any], mailbox: str, scopes: Sequence[str]) -> Any:
@@ -188,28 +186,3 @@ def _owner(token: str, gmail: str) -> str:
         f"Gmail does not say whose consent this is ({said}); nothing was kept. See that the Gmail API is enabled in "
         "the client's project and that the scopes give access to Gmail, then try again."
     )
-
-
-def _keep(manager: "SecretManagerServiceClient", secret: str, data: bytes) -> None:
-    """Add a version, to a new secret if there is none yet."""
-    project, _, secret_id = secret.partition("/secrets/")
-    version = {"parent": secret, "payload": {"data": data}}
-    try:
-        try:
-            manager.add_secret_version(request=version)
-        except NotFound:
-            with suppress(Conflict):  # somebody else was faster
-                manager.create_secret(
-                    request={
-                        "parent": project,
-                        "secret_id": secret_id,
-                        "secret": {"replication": {"automatic": {}}},
-                    }
-                )
-            manager.add_secret_version(request=version)
-    except (GoogleAPICallError, RetryError, GoogleAuthError, requests.RequestException) as error:
-        said = getattr(error, "code", None) or type(error).__name__
-        raise NotGiven(
-            f"The consent was given but could not be kept: Secret Manager answered {said} for {secret}. You need "
-            f"roles/secretmanager.admin in {project}, with secretmanager.googleapis.com enabled; then try again."
-        ) from None

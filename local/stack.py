@@ -8,6 +8,8 @@ What is shorter here than in the cloud, so that one can watch it: pushes are tri
 600 s), sweeps come every few seconds (5 min), and the caller says how long a mailbox may be quiet (15 min).
 """
 
+import base64
+import json
 import os
 import signal
 import sys
@@ -26,6 +28,7 @@ from local.emulators import FirestoreEmulator, PubSubEmulator, find
 from local.process import REPOSITORY, Process, ProcessFailed, free_ports
 
 Backend = Literal["sqlite", "emulators"]
+Auth = Literal["none", "oauth"]
 
 PROJECT = "mailmirror-local"
 BUCKET = "mailmirror-bodies"
@@ -36,16 +39,21 @@ FUNCTIONS = (
     "sweep_mailboxes",
     "trigger_sync",
     "manage_mailboxes",
+    "oauth_callback",
 )
+# Started only where users are asked for consent.
+FOR_CONSENT = frozenset({"oauth_callback"})
 # topic -> the function its subscription pushes to
 TOPICS = {"gmail-notifications": "sync_history", "mailbox-work": "run_work"}
 
 _ACK_DEADLINE_SECONDS = 60
 _RENEW_SECONDS = 30
 # What must not reach the processes from the shell that starts them: another project, other credentials.
+_SECRETS = f"projects/{PROJECT}/secrets/"
+_OAUTH_CLIENT = "mailmirror-oauth-client"
 _FOREIGN = (
     *("BODY_", "CLOUDSDK_", "DEBUG", "FIRESTORE_", "FUNCTION_", "GCLOUD_", "GMAIL_", "GOOGLE_", "GUNICORN_", "LEASE_"),
-    *("MAILMIRROR_", "PUBSUB_", "STORAGE_", "WATCH_"),
+    *("MAILMIRROR_", "OAUTH", "PUBSUB_", "SECRET_", "STORAGE_", "WATCH_"),
 )
 
 
@@ -56,6 +64,7 @@ class Settings:
     Attributes:
         directory: where the logs and the SQLite file go.
         backend: `sqlite`: SQLite and the broker of `local.pubsub`; `emulators`: Google's, for Firestore and Pub/Sub.
+        auth: `none`: Gmail believes everybody; `oauth`: users are asked for consent, and Gmail believes tokens alone.
         seed: makes the fake Gmail repeatable.
         units_per_minute: the quota of a mailbox, of the fake Gmail and of the functions alike.
         sweep_seconds: between two sweeps.
@@ -63,11 +72,13 @@ class Settings:
         step_seconds: the longest step of `run_work`.
         lease_seconds: how long a lease lasts without a commit; None leaves it to the functions.
         threads: requests one process serves at once.
+        log_level: of the functions.
         source: the file with the entry points.
     """
 
     directory: Path
     backend: Backend = "sqlite"
+    auth: Auth = "none"
     seed: int = 1
     units_per_minute: int = 600_000
     sweep_seconds: float = 2
@@ -75,6 +86,7 @@ class Settings:
     step_seconds: float = 20
     lease_seconds: float | None = None
     threads: int = 8
+    log_level: str = "INFO"
     source: Path = REPOSITORY / "functions" / "main.py"
 
 
@@ -86,8 +98,9 @@ class Stack:
             requests.get(stack.url("manage_mailboxes") + "/mailboxes", timeout=10)
 
     Attributes:
-        processes: by name: `pubsub`, `gmail`, `storage`, `scheduler` and the functions.
-        gmail, storage, pubsub: base URLs of the stand-ins.
+        functions: the names of those that run.
+        processes: by name: `pubsub`, `gmail`, `storage`, `scheduler`, with consents `google`, and the functions.
+        gmail, storage, pubsub, google: base URLs of the stand-ins.
         firestore: `host:port` of the Firestore emulator, None with SQLite.
         sqlite: the SQLite file, None with the emulators.
         started_in: seconds it took until everything answered.
@@ -99,7 +112,9 @@ class Stack:
         self.sqlite = settings.directory / "mirror.sqlite" if settings.backend == "sqlite" else None
         self.firestore: str | None = None
         self.started_in = 0.0
-        names = ("pubsub", "gmail", "storage", *FUNCTIONS)
+        consents = settings.auth == "oauth"
+        self.functions = tuple(name for name in FUNCTIONS if consents or name not in FOR_CONSENT)
+        names = ("pubsub", "gmail", "storage", "google", *self.functions)
         self._urls = {
             name: f"http://127.0.0.1:{port}" for name, port in zip(names, free_ports(len(names)), strict=True)
         }
@@ -116,6 +131,10 @@ class Stack:
     @property
     def pubsub(self) -> str:
         return self._urls["pubsub"]
+
+    @property
+    def google(self) -> str:
+        return self._urls["google"]
 
     def url(self, name: str) -> str:
         """Where a process listens, without a slash at the end."""
@@ -186,16 +205,21 @@ class Stack:
             ],
             "storage": ["local.storage"],
         }
+        if self.settings.auth == "oauth":
+            stand_ins["google"] = ["local.google"]
+            stand_ins["gmail"] += ["--tokens", self.google]
         if self.settings.backend == "sqlite":
             stand_ins["pubsub"] = ["local.pubsub"]
         for name, arguments in stand_ins.items():
             self._add(name, [python, "-m", *arguments, "--port", self._port(name)], ready="/")
-        for name in FUNCTIONS:
+        for name in self.functions:
             command = [python, "-m", "functions_framework", "--target", name, "--source", str(self.settings.source)]
             # Any path reaches the function but this one, which functions-framework answers with 404 by itself.
             self._add(name, [*command, "--host", "127.0.0.1", "--port", self._port(name)], ready="/robots.txt")
         _wait_for_all(self.processes.values())
         self._create_topics()
+        if self.settings.auth == "oauth":
+            self._create_client()
         sweep, renew = self.settings.sweep_seconds, _RENEW_SECONDS
         command = [python, "-m", "local.scheduler", "--every", str(sweep), self.url("sweep_mailboxes")]
         self._add("scheduler", [*command, "--every", str(renew), self.url("renew_watches")])
@@ -221,7 +245,7 @@ class Stack:
             "NO_PROXY": "127.0.0.1,localhost",
             "no_proxy": "127.0.0.1,localhost",
             "GOOGLE_CLOUD_PROJECT": PROJECT,
-            "GMAIL_AUTH": "none",
+            "GMAIL_AUTH": settings.auth,
             "GMAIL_API_ROOT": f"{self.gmail}/",
             "GMAIL_TOPIC": _topic("gmail-notifications"),
             "WORK_TOPIC": _topic("mailbox-work"),
@@ -234,7 +258,17 @@ class Stack:
             "MAILMIRROR_STORE": f"sqlite:{self.sqlite}" if self.sqlite else "firestore",
             "WORKERS": "1",
             "THREADS": str(settings.threads),
+            "LOG_LEVEL": settings.log_level,
         }
+        if settings.auth == "oauth":
+            env |= {
+                "GMAIL_OAUTH_CLIENT": _SECRETS + _OAUTH_CLIENT,
+                "GMAIL_TOKEN_PREFIX": f"{_SECRETS}mailmirror-token-",
+                "OAUTH_REDIRECT_URI": self._redirect_uri,
+                "SECRET_MANAGER_EMULATOR_HOST": self._host("google"),
+                # The stand-in for the token endpoint speaks plain HTTP.
+                "OAUTHLIB_INSECURE_TRANSPORT": "1",
+            }
         if self.firestore:
             env["FIRESTORE_EMULATOR_HOST"] = self.firestore
         if settings.lease_seconds is not None:
@@ -259,6 +293,19 @@ class Stack:
                     "deadLetterPolicy": {"deadLetterTopic": _topic(dead), "maxDeliveryAttempts": 20},
                 },
             )
+
+    def _create_client(self) -> None:
+        """Register an OAuth client and store it, as an operator would."""
+        wish = {"name": "mailmirror", "kind": "web", "redirect_uris": [self._redirect_uri]}
+        client = call("POST", f"{self.google}/control/clients", wish)
+        secrets = f"{self.google}/v1/{_SECRETS.rstrip('/')}"
+        call("POST", f"{secrets}?secretId={_OAUTH_CLIENT}", {"replication": {"automatic": {}}})
+        data = base64.b64encode(json.dumps(client).encode()).decode()
+        call("POST", f"{secrets}/{_OAUTH_CLIENT}:addVersion", {"payload": {"data": data}})
+
+    @property
+    def _redirect_uri(self) -> str:
+        return f"{self.url('oauth_callback')}/oauth/callback"
 
     def _kill_all(self) -> None:
         for process in self.processes.values():

@@ -1,288 +1,215 @@
-"""The consent command: a person at a browser, a token that is kept where the functions look, or a reason why not."""
+"""A question and the answer to it: nothing is stored between them, and nobody else can make either."""
 
-import io
+import base64
 import json
-import re
-import socket
-import threading
-from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import redirect_stdout
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
-import requests
-from mailmirror.adapters.credentials import token_secret
-from mailmirror.config import READONLY_SCOPE
-
-from local import consent
-from local.__main__ import main
-from local.gmail.server import create_app as create_gmail
-from local.gmail.world import World as GmailWorld
-from tests import oauth, secretmanager, source
-from tests.clock import VirtualClock
-from tests.secretmanager import Served
+from hypothesis import given
+from hypothesis import strategies as st
+from mailmirror.consent import QUESTION_LIFE, Granted, OAuthClient, Question, ask, asked, forget
+from mailmirror.errors import ClientInvalid, ConsentMissing, ConsentNotGiven, GmailUnavailable
 
 ADA = "ada@example.com"
 BOB = "bob@example.com"
-ADAS = token_secret("projects/p/secrets/mailmirror-token-", ADA)
-
-
-class Browser(io.StringIO):
-    """A terminal whose reader opens each address it shows, and follows wherever it leads."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.visits: list[threading.Thread] = []
-        self.pages: list[str] = []
-
-    def write(self, text: str) -> int:
-        """Show text."""
-        for word in text.split():
-            if word.startswith("http"):
-                visit = threading.Thread(target=self._open, args=(word,), daemon=True)
-                visit.start()
-                self.visits.append(visit)
-        return super().write(text)
-
-    def _open(self, address: str) -> None:
-        self.pages.append(requests.get(address, timeout=10).text)
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+BACK = "https://mail.example.com/oauth/callback"
+CLIENT = OAuthClient("web", "c", "GOCSPX-secret", "https://a/auth", "https://a/token", (BACK,))
 
 
 @dataclass
-class Desk:
-    """A terminal with a browser, and Google: Secret Manager, OAuth and a Gmail with Ada's and Bob's mailboxes.
+class Kept:
+    """Consents in memory.
 
     Attributes:
-        host: Secret Manager's.
-        root: OAuth's.
-        gmail: Gmail's.
-        shown: what the terminal showed.
+        tokens: by mailbox.
+        broken: what reading a token raises.
+        client_broken: what reading the client raises.
+        read: how often the client was read.
     """
 
-    manager: secretmanager.SecretManager
-    oauth: oauth.OAuth
-    host: str
-    root: str
-    gmail: str
-    shown: str = ""
+    the_client: OAuthClient = CLIENT
+    tokens: dict[str, str] = field(default_factory=dict)
+    broken: Exception | None = None
+    client_broken: Exception | None = None
+    read: int = 0
 
-    def give(self, client: dict[str, Any] | None = None, scopes: str = READONLY_SCOPE) -> str:
-        """Ask for Ada's consent, and return the name of the secret it is kept in."""
-        browser = Browser()
-        try:
-            with redirect_stdout(browser):
-                return consent.give(
-                    client or self.oauth.client(self.root),
-                    "p",
-                    ADA,
-                    scopes.split(),
-                    gmail=self.gmail,
-                    secrets_host=self.host,
-                )
-        finally:
-            for visit in browser.visits:
-                visit.join()
-            self.shown = browser.getvalue()
+    def client(self) -> OAuthClient:
+        """The client."""
+        self.read += 1
+        if self.client_broken is not None:
+            raise self.client_broken
+        return self.the_client
 
-    def refused(self, client: dict[str, Any] | None = None) -> str:
-        """Ask for Ada's consent in vain: nothing is kept, and nothing secret told. Return what is said."""
-        before = {name: list(versions) for name, versions in self.manager.secrets.items()}
-        with pytest.raises(consent.NotGiven) as caught:
-            self.give(client)
-        assert self.manager.secrets == before
-        self.nothing_told(str(caught.value))
-        return str(caught.value)
+    def refresh_token(self, mailbox: str) -> str:
+        """The token."""
+        if self.broken is not None:
+            raise self.broken
+        if mailbox not in self.tokens:
+            raise ConsentMissing("There is none.")
+        return self.tokens[mailbox]
 
-    def nothing_told(self, sentence: str = "") -> None:
-        """Neither the terminal nor a sentence showed a token, a code or a client's secret."""
-        assert [secret for secret in self.oauth.secrets() if secret in self.shown + sentence] == []
+    def keep(self, mailbox: str, refresh_token: str) -> None:
+        """Keep a token."""
+        self.tokens[mailbox] = refresh_token
+
+    def forget(self, mailbox: str) -> int:
+        """Drop a token, readable or not."""
+        return int(self.tokens.pop(mailbox, None) is not None)
 
 
-@pytest.fixture
-def desk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    """A desk, with Ada at the browser."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    # The stand-in for the token endpoint speaks plain HTTP.
-    monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
-    manager, consents, clock = secretmanager.SecretManager(), oauth.OAuth(user=ADA), VirtualClock()
-    world = GmailWorld(clock=clock, sleep=clock.sleep)
-    # Gmail may write an address in another case than the mailbox's id.
-    for address in ("Ada@Example.com", BOB):
-        world.add(address)
-    with (
-        Served(secretmanager.create_app(manager)) as secrets,
-        Served(oauth.create_app(consents)) as tokens,
-        Served(create_gmail(world)) as gmail,
-    ):
-        yield Desk(manager, consents, secrets.host, f"http://{tokens.host}", f"http://{gmail.host}/")
+@dataclass
+class Google:
+    """An authorization server that only revokes.
+
+    Attributes:
+        reachable: whether it confirms.
+        revoked: what it was to revoke.
+    """
+
+    reachable: bool = True
+    revoked: list[str] = field(default_factory=list)
+
+    def address(self, client: OAuthClient, question: Question, scopes: Sequence[str]) -> str:
+        """Nobody is sent here."""
+        raise AssertionError
+
+    def exchange(self, client: OAuthClient, question: Question, code: str) -> Granted:
+        """Nothing is exchanged here."""
+        raise AssertionError
+
+    def revoke(self, client: OAuthClient, token: str) -> bool:
+        """Revoke a token."""
+        self.revoked.append(token)
+        return self.reachable
 
 
-def test_a_consent_is_asked_for_and_kept(desk: Desk) -> None:
-    """The browser is sent to Google for lasting access, with PKCE; the refresh token is kept, and it is Ada's."""
-    assert desk.give() == ADAS
-    (visit,) = desk.oauth.shown
-    asked = ("access_type", "prompt", "login_hint", "scope")
-    assert [visit[name] for name in asked] == ["offline", "consent", ADA, READONLY_SCOPE]
-    (version,) = desk.manager.secrets[ADAS]
-    ((token, grant),) = desk.oauth.grants.items()
-    assert json.loads(version.data) == {"refresh_token": token}
-    assert grant.user == ADA
-    desk.nothing_told()
+def question(mailbox: str = ADA, nonce: str = "nonce-1", client: OAuthClient = CLIENT) -> Question:
+    """A question of now."""
+    return ask(client, mailbox, BACK, NOW, nonce)
 
 
-def test_a_second_consent_is_a_new_version(desk: Desk) -> None:
-    """Consent given again is added to the secret that is there, and is its latest version."""
-    client = desk.oauth.client(desk.root)
-    desk.give(client)
-    desk.give(client)
-    first, second = (json.loads(version.data)["refresh_token"] for version in desk.manager.secrets[ADAS])
-    assert first != second
-    assert list(desk.oauth.grants) == [first, second]
+def changed(state: str, **parts: object) -> str:
+    """A state with other content under the old signature."""
+    content, _, signature = state.partition(".")
+    names = ("mailbox", "redirect_uri", "expires", "nonce")
+    values = dict(zip(names, json.loads(base64.urlsafe_b64decode(content + "==")), strict=True)) | parts
+    text = json.dumps([values[name] for name in names], separators=(",", ":")).encode()
+    return f"{base64.urlsafe_b64encode(text).rstrip(b'=').decode()}.{signature}"
 
 
-def test_the_wrong_account(desk: Desk) -> None:
-    """Consent of somebody else is not kept: it would open another mailbox than is asked for."""
-    desk.oauth.user = BOB
-    sentence = desk.refused()
-    assert f"came from {BOB} and not from {ADA}" in sentence
-    assert desk.manager.secrets == {}
+def test_an_answer_finds_its_question() -> None:
+    """Whose consent was asked for, where the answer comes to and what shows who asked: all of it from the state."""
+    told = question("Zoë+mail@example.com")
+    assert asked(Kept(), told.state, NOW) == (CLIENT, told)
 
 
-def test_the_user_says_no(desk: Desk) -> None:
-    """A refusal in the browser ends the command with a sentence."""
-    desk.oauth.user = ""
-    assert "access_denied" in desk.refused()
+@given(mailbox=st.text(min_size=1, max_size=320), seconds=st.integers(0, 86_399), nonce=st.text(max_size=40))
+def test_any_question_comes_back(mailbox: str, seconds: int, nonce: str) -> None:
+    """Whatever letters there are in it, at any time of its life."""
+    told = ask(CLIENT, mailbox, BACK, NOW, nonce)
+    assert asked(Kept(), told.state, NOW + timedelta(seconds=seconds)) == (CLIENT, told)
 
 
-def test_nobody_is_at_the_browser(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who does not answer is not waited for without end."""
-    monkeypatch.setattr(consent, "PATIENCE_SECONDS", 0.1)
-    with redirect_stdout(io.StringIO()), pytest.raises(consent.NotGiven, match="Nobody answered"):
-        consent.give(desk.oauth.client(desk.root), "p", ADA, [READONLY_SCOPE], secrets_host=desk.host)
+def test_what_is_in_a_question_tells_nothing() -> None:
+    """Neither the client's secret nor the verifier is in the state; another question has another verifier."""
+    told = question()
+    content = base64.urlsafe_b64decode(told.state.partition(".")[0] + "==").decode()
+    assert CLIENT.client_secret not in content
+    assert told.verifier not in content + told.state
+    assert question(nonce="nonce-2").verifier != told.verifier
+    # RFC 7636, 4.1
+    assert 43 <= len(told.verifier) <= 128
+    assert told.verifier.replace("-", "").replace("_", "").isalnum()
+    assert "GOCSPX" not in repr(CLIENT)
+    assert told.state not in repr(told)
+    assert told.verifier not in repr(told)
 
 
-def test_only_a_part_is_allowed(desk: Desk) -> None:
-    """Who ticks off some of the access has not given consent to what the functions ask for."""
-    desk.oauth.scopes = "https://www.googleapis.com/auth/gmail.labels"
-    assert "Other access was given" in desk.refused()
-
-
-def test_no_refresh_token(desk: Desk) -> None:
-    """Access that ends in an hour is of no use."""
-    desk.oauth.gives_refresh_tokens = False
-    assert "no refresh token" in desk.refused()
-
-
-def test_a_client_whose_secret_was_changed(desk: Desk) -> None:
-    """A file that is older than the client's secret is refused by Google, and that is said."""
-    old = desk.oauth.client(desk.root)
-    desk.oauth.client(desk.root)
-    assert "invalid_client" in desk.refused(old)
-
-
-def test_gmail_does_not_answer(desk: Desk) -> None:
-    """Whose consent it is has to be known before it is kept."""
-    desk.gmail = f"{desk.root}/"
-    assert "nothing was kept" in desk.refused()
-
-
-def test_secret_manager_does_not_keep_it(desk: Desk) -> None:
-    """Who may not write secrets is told which role it takes."""
-    desk.manager.denied.add(ADAS)
-    sentence = desk.refused()
-    assert f"answered 403 for {ADAS}" in sentence
-    assert "roles/secretmanager.admin" in sentence
-
-
-def test_nobody_is_logged_in(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without credentials to keep it with, the user is not even asked."""
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json")
-    desk.host = ""
-    with pytest.raises(consent.NotGiven, match="gcloud auth application-default login"):
-        consent.give(desk.oauth.client(desk.root), "p", ADA, [READONLY_SCOPE])
-    assert desk.oauth.shown == []
-
-
-@pytest.mark.parametrize("slash", ["", "/"])
-def test_a_web_client(desk: Desk, slash: str) -> None:
-    """A client of the kind for web servers redirects to the loopback address it is registered with, to the letter."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        back = f"http://localhost:{free.getsockname()[1]}{slash}"
-    registered = ["https://example.com/oauth", back]
-    assert desk.give(desk.oauth.client(desk.root, kind="web", redirect_uris=registered)) == ADAS
-    assert desk.oauth.shown[0]["redirect_uri"] == back
-
-
-@pytest.mark.parametrize("registered", [[], ["https://example.com/oauth", "http://localhost", "http://localhost:1/x"]])
-def test_a_web_client_that_cannot_come_back(desk: Desk, registered: list[str]) -> None:
-    """A web client without a loopback address is refused with what to register, before the browser is opened."""
-    client = desk.oauth.client(desk.root, kind="web", redirect_uris=registered)
-    assert "http://localhost:8765/" in desk.refused(client)
-    assert desk.oauth.shown == []
-
-
-def test_the_command(
-    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The command reads the client from its file, asks for read-only access, and says what comes next."""
-    file = tmp_path / "client.json"
-    file.write_text(json.dumps(desk.oauth.client(desk.root)))
-    real = consent.give
-
-    def give(*args: Any) -> str:
-        return real(*args, gmail=desk.gmail, secrets_host=desk.host)
-
-    monkeypatch.setattr(consent, "give", give)
-    browser = Browser()
-    with redirect_stdout(browser):
-        code = main(["consent", "--project", "p", "--mailbox", "Ada@example.com", "--client", str(file)])
-    assert code == 0
-    assert desk.oauth.shown[0]["scope"] == READONLY_SCOPE
-    assert list(desk.manager.secrets) == [ADAS]
-    assert ADAS in browser.getvalue()
-    assert f"PUT /mailboxes/{ADA}" in browser.getvalue()
-    desk.shown = browser.getvalue() + capsys.readouterr().err
-    desk.nothing_told()
-
-
-CLIENT = {"client_id": "c", "client_secret": "GOCSPX-s", "auth_uri": "https://a", "token_uri": "https://t"}
+def test_a_link_is_good_for_a_day() -> None:
+    """An answer of the last second counts, one of the next does not, and which mailbox it was is said."""
+    told = question()
+    assert told.expires_at == NOW + QUESTION_LIFE
+    last = NOW + QUESTION_LIFE - timedelta(seconds=1)
+    assert asked(Kept(), told.state, last) == (CLIENT, told)
+    with pytest.raises(ConsentNotGiven, match=rf"The link for {ADA} was good until 2026-11-21 12:00 UTC\."):
+        asked(Kept(), told.state, NOW + QUESTION_LIFE)
 
 
 @pytest.mark.parametrize(
-    ("change", "content", "words"),
+    "change",
     [
-        ({"project": ""}, {"installed": CLIENT}, "PROJECT=my-project"),
-        ({"project": "projects/p"}, {"installed": CLIENT}, "PROJECT=my-project"),
-        ({"mailbox": ""}, {"installed": CLIENT}, "MAILBOX=ada@example.com"),
-        ({"mailbox": "ada"}, {"installed": CLIENT}, "such as ada@example.com"),
-        ({"client": Path()}, {}, "CLIENT=client.json"),
-        ({"client": Path("/nowhere/client.json")}, {}, "/nowhere/client.json cannot be read"),
-        ({}, [], "is not an OAuth client"),
-        ({}, CLIENT, "is not an OAuth client"),
-        ({}, {"installed": {**CLIENT, "client_secret": None}}, "is not an OAuth client"),
-        ({}, {"type": "service_account"}, "is not an OAuth client"),
+        {"mailbox": BOB},
+        {"redirect_uri": "https://evil.example/oauth/callback"},
+        {"expires": 9_999_999_999},
+        {"nonce": "nonce-2"},
     ],
+    ids=str,
 )
-def test_what_cannot_be_used(
-    change: dict[str, Any], content: object, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A project, an address or a file that cannot be used is refused with a sentence, and nobody is asked."""
-    file = tmp_path / "client.json"
-    file.write_text(json.dumps(content))
-    options = {"project": "p", "mailbox": ADA, "client": file, "scopes": None} | change
-    assert consent.run(Namespace(**options)) == 1
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert words in shown.err
-    assert "GOCSPX" not in shown.err
+def test_nothing_in_a_question_can_be_changed(change: dict[str, object]) -> None:
+    """Another mailbox, another address, a longer life, another verifier: no question of ours."""
+    with pytest.raises(ConsentNotGiven, match="the link was changed on its way"):
+        asked(Kept(), changed(question().state, **change), NOW)
 
 
-def test_a_consent_is_kept_where_a_deployment_looks() -> None:
-    """The ids of the secrets begin as terraform/ tells the functions, and lets them read."""
-    told = re.search(r'^  token_prefix += "(.+)"$', (source.ROOT / "terraform/functions.tf").read_text(), re.MULTILINE)
-    assert told is not None
-    assert told[1] == consent.TOKEN_PREFIX
+@given(st.integers(0, 1_000), st.characters(codec="utf-8"))
+def test_no_letter_of_a_state_can_be_changed(at: int, letter: str) -> None:
+    """One letter is enough."""
+    state = question().state
+    at %= len(state)
+    if letter != state[at]:
+        with pytest.raises(ConsentNotGiven):
+            asked(Kept(), state[:at] + letter + state[at + 1 :], NOW)
+
+
+@pytest.mark.parametrize("state", ["", ".", "a.b", "…", "a" * 5_000, "\ud800." + "a" * 43, "A." + "a" * 42])
+def test_what_is_no_state(state: str) -> None:
+    """What cannot be a state is refused before the client is read: everybody may send it."""
+    kept = Kept()
+    with pytest.raises(ConsentNotGiven):
+        asked(kept, state, NOW)
+    assert kept.read == 0
+
+
+def test_a_renewed_client_ends_open_links() -> None:
+    """With another secret there is another key, and old questions are not ours any more."""
+    kept = Kept(replace(CLIENT, client_secret="GOCSPX-other"))
+    with pytest.raises(ConsentNotGiven, match="renewed"):
+        asked(kept, question().state, NOW)
+
+
+def test_forgetting() -> None:
+    """A consent is taken back at Google and deleted here; the second time there is nothing to do."""
+    kept, google = Kept(tokens={ADA: "1//a", BOB: "1//b"}), Google()
+    assert forget(kept, google, ADA) == 1
+    assert forget(kept, google, ADA) == 0
+    assert google.revoked == ["1//a"]
+    assert kept.tokens == {BOB: "1//b"}
+
+
+@pytest.mark.parametrize("broken", [ClientInvalid("It makes no sense."), GmailUnavailable("Not now."), None])
+def test_forgetting_without_google(broken: Exception | None, caplog: pytest.LogCaptureFixture) -> None:
+    """That Google cannot be told keeps nobody from deleting what is here; it is told in the log."""
+    caplog.set_level("INFO", "mailmirror")
+    kept = Kept(tokens={ADA: "1//a"}, client_broken=broken)
+    assert forget(kept, Google(reachable=False), ADA) == 1
+    assert kept.tokens == {}
+    assert [record.message for record in caplog.records] == ["consent_not_revoked"]
+
+
+def test_forgetting_what_cannot_be_read() -> None:
+    """A secret without a token in it is deleted too."""
+    kept = Kept(tokens={ADA: "1//a"}, broken=ConsentMissing("It holds no refresh token."))
+    google = Google()
+    assert forget(kept, google, ADA) == 1
+    assert google.revoked == []
+
+
+def test_forgetting_later() -> None:
+    """While the secrets cannot be reached nothing is done: whoever asked comes again."""
+    kept = Kept(tokens={ADA: "1//a"}, broken=GmailUnavailable("Secret Manager did not answer."))
+    with pytest.raises(GmailUnavailable):
+        forget(kept, Google(), ADA)
+    assert kept.tokens == {ADA: "1//a"}

@@ -14,29 +14,39 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import google_auth_httplib2
 import httplib2
 import pytest
+from google.auth import _exponential_backoff
 from google.auth.credentials import Credentials
-from mailmirror.adapters import credentials
+from mailmirror.adapters import consents, credentials
 from mailmirror.adapters.gmail import GmailApiAccounts
 from mailmirror.adapters.sqlite import SqliteStore
-from mailmirror.app import App, configure_logs, from_settings
+from mailmirror.app import App, configure_logs
 from mailmirror.config import READONLY_SCOPE, Settings
-from mailmirror.errors import AccessRevoked, GmailError, GmailRejected, GmailUnavailable
+from mailmirror.errors import (
+    AccessRevoked,
+    ClientInvalid,
+    ConsentMissing,
+    CredentialsMissing,
+    GmailError,
+    GmailUnavailable,
+)
 from mailmirror.lease import Pace
 from mailmirror.model import Gone, Message
 from mailmirror.ports import Gmail
 from mailmirror.quota import PRICES
+from mailmirror.wiring import from_settings
 
 from local.gmail.mailbox import Mailbox as GmailMailbox
 from local.gmail.server import create_app as create_gmail
 from local.gmail.world import World as GmailWorld
-from tests import oauth, secretmanager
+from local.google import oauth, secretmanager
+from local.google.server import Served, create_app
 from tests.clock import VirtualClock
-from tests.secretmanager import Served
 from tests.world import Outbox, mail, push
 
 ADA = "ada@example.com"
@@ -48,11 +58,11 @@ ADAS = PREFIX + hashlib.sha256(b"ada@example.com").hexdigest()[:40]
 
 @dataclass
 class Google:
-    """Secret Manager, the token endpoint and Gmail, each on a port of its own, with Ada's consent given and kept.
+    """Secret Manager, the token endpoint and Gmail, with Ada's consent given and kept.
 
     Attributes:
         secrets_host: where Secret Manager is, as `host:port`; None for Google's.
-        tokens: where the token endpoint is.
+        tokens: where OAuth is.
         gmail: where Gmail is.
         ada: her mailbox.
         text: what any library logs, from DEBUG on.
@@ -71,12 +81,7 @@ class Google:
     def credentials(self, scopes: str = READONLY_SCOPE) -> Callable[[str], Credentials | None]:
         """What a new process makes credentials with."""
         return credentials.for_mailbox(
-            "oauth",
-            "",
-            scopes.split(),
-            oauth_client=CLIENT,
-            token_prefix=PREFIX,
-            secrets_host=self.secrets_host,
+            "oauth", "", scopes.split(), consents.SecretConsents(CLIENT, PREFIX, self.secrets_host)
         )
 
     def accounts(self, scopes: str = READONLY_SCOPE) -> GmailApiAccounts:
@@ -103,20 +108,19 @@ class Google:
 def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Google]:
     """Google with Ada's consent. At the end no library has logged anything secret."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    manager, consents, clock = secretmanager.SecretManager(), oauth.OAuth(), VirtualClock()
+    manager, tokens, clock = secretmanager.SecretManager(), oauth.OAuth(), VirtualClock()
     world = GmailWorld(clock=clock, sleep=clock.sleep)
     with (
-        Served(secretmanager.create_app(manager)) as secrets,
-        Served(oauth.create_app(consents)) as tokens,
-        Served(create_gmail(world)) as gmail,
+        Served(create_app(secretmanager.blueprint(manager), oauth.blueprint(tokens))) as served,
+        Served(create_gmail(world, whose=tokens.whose)) as gmail,
     ):
-        addresses = (secrets.host, f"http://{tokens.host}", f"http://{gmail.host}")
-        google = Google(manager, consents, world, clock, *addresses, ada=world.add(ADA))
-        manager.put(CLIENT, json.dumps(consents.client(google.tokens)).encode())
-        manager.put(ADAS, consents.grant(ADA, READONLY_SCOPE))
+        addresses = (served.host, f"http://{served.host}", f"http://{gmail.host}")
+        google = Google(manager, tokens, world, clock, *addresses, ada=world.add(ADA))
+        manager.put(CLIENT, json.dumps(tokens.client(google.tokens)).encode())
+        manager.put(ADAS, tokens.grant(ADA, READONLY_SCOPE))
         with logged(google.text):
             yield google
-        assert [secret for secret in consents.secrets() if secret in google.text.getvalue()] == []
+        assert [secret for secret in tokens.secrets() if secret in google.text.getvalue()] == []
 
 
 @contextmanager
@@ -175,7 +179,7 @@ def test_a_mailbox_opens_with_its_users_consent(google: Google) -> None:
 def test_a_process_asks_once_an_hour_for_each_mailbox(google: Google) -> None:
     """Mailboxes are opened again and again with the access token they have, each with its own."""
     google.world.add(BOB)
-    google.manager.put(credentials.token_secret(PREFIX, BOB), google.oauth.grant(BOB, READONLY_SCOPE))
+    google.manager.put(consents.token_secret(PREFIX, BOB), google.oauth.grant(BOB, READONLY_SCOPE))
     accounts = google.accounts()
     for _ in range(3):
         assert accounts.open(ADA, None).profile().email_address == ADA
@@ -187,19 +191,19 @@ def test_threads_that_refresh_at_once_keep_to_their_mailboxes(google: Google) ->
     """Eight threads, two at a mailbox, in a process that has no token yet: each gets that of its own mailbox."""
     mailboxes = [f"user-{number}@example.com" for number in range(4)]
     for mailbox in mailboxes:
-        google.manager.put(credentials.token_secret(PREFIX, mailbox), google.oauth.grant(mailbox, READONLY_SCOPE))
+        google.manager.put(consents.token_secret(PREFIX, mailbox), google.oauth.grant(mailbox, READONLY_SCOPE))
     made: Any = google.credentials()
 
-    def authorization(mailbox: str) -> str:
+    def owner(mailbox: str) -> str | None:
         headers: dict[str, str] = {}
         mine = made(mailbox)
         with closing(httplib2.Http()) as http:
             mine.refresh(google_auth_httplib2.Request(http))
         mine.apply(headers)
-        return headers["authorization"]
+        return google.oauth.whose(headers["authorization"].removeprefix("Bearer "))
 
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(authorization, mailboxes * 12)) == [f"Bearer {mailbox}" for mailbox in mailboxes * 12]
+        assert list(pool.map(owner, mailboxes * 12)) == mailboxes * 12
 
 
 @pytest.mark.parametrize("kind", ["web", "installed"])
@@ -232,7 +236,7 @@ def test_a_new_version_counts_from_the_next_access_token_on(google: Google) -> N
 
 def test_writing_a_secret_does_not_log_it(google: Google) -> None:
     """Google's client, which logs its requests with all they hold at DEBUG, keeps what becomes a secret to itself."""
-    manager = credentials.secret_manager(google.secrets_host)
+    manager = consents.secret_manager(google.secrets_host)
     manager.add_secret_version(request={"parent": ADAS, "payload": {"data": b"1//refresh-9"}})
     assert google.manager.latest(ADAS) == b"1//refresh-9"
     told = google.text.getvalue()
@@ -243,7 +247,7 @@ def test_writing_a_secret_does_not_log_it(google: Google) -> None:
 
 def test_the_name_of_a_token() -> None:
     """A token's secret is named by a hash of the address: always a valid name, another one for each mailbox."""
-    names = {credentials.token_secret(PREFIX, mailbox) for mailbox in (ADA, BOB, "ü" * 300 + "@example.com")}
+    names = {consents.token_secret(PREFIX, mailbox) for mailbox in (ADA, BOB, "ü" * 300 + "@example.com")}
     assert len(names) == 3
     assert ADAS in names
     assert {len(name) for name in names} == {len(PREFIX) + 40}
@@ -277,7 +281,7 @@ def destroy(google: Google) -> None:
 def test_no_consent(google: Google, happen: Callable[[Google], object], code: str) -> None:
     """Where no refresh token can be read, somebody has to give consent: which for, and how, is said."""
     happen(google)
-    sentence = refused(google, AccessRevoked)
+    sentence = refused(google, ConsentMissing)
     assert sentence.startswith(f"No consent has been given for {ADA}, or it cannot be read")
     assert f"answered {code} for the latest version of {ADAS}" in sentence
     assert "`make consent`" in sentence
@@ -300,7 +304,7 @@ def test_no_consent(google: Google, happen: Callable[[Google], object], code: st
 def test_a_consent_that_makes_no_sense(google: Google, content: bytes) -> None:
     """A secret without a refresh token in it is no consent, and is not repeated."""
     google.manager.put(ADAS, content)
-    sentence = refused(google, AccessRevoked)
+    sentence = refused(google, ConsentMissing)
     assert "`make consent`" in sentence
     assert "1//" not in sentence
     assert "1//refresh-9" not in google.text.getvalue()
@@ -308,9 +312,8 @@ def test_a_consent_that_makes_no_sense(google: Google, content: bytes) -> None:
 
 def test_a_consent_taken_back(google: Google) -> None:
     """What the token endpoint calls an invalid grant is access that is gone; the token it repeats is not told."""
-    google.oauth.revoke()
-    assert "invalid_grant" in refused(google, AccessRevoked)
-    assert "refresh-0" not in google.text.getvalue()
+    google.oauth.withdraw()
+    assert "invalid_grant" in refused(google, ConsentMissing)
 
 
 def test_a_consent_for_less(google: Google) -> None:
@@ -322,7 +325,7 @@ def test_a_consent_for_less(google: Google) -> None:
 def test_a_consent_to_another_client(google: Google) -> None:
     """Refresh tokens are worth nothing with another client than they were given to."""
     google.manager.put(CLIENT, json.dumps(google.oauth.client(google.tokens, "client-2")).encode())
-    assert "invalid_grant" in refused(google, AccessRevoked)
+    assert "invalid_grant" in refused(google, ConsentMissing)
 
 
 @pytest.mark.parametrize(
@@ -337,7 +340,7 @@ def test_a_consent_to_another_client(google: Google) -> None:
 def test_no_client(google: Google, happen: Callable[[Google], object]) -> None:
     """A client that cannot be read is a matter of configuration, and which secret is meant is said."""
     happen(google)
-    sentence = refused(google, GmailRejected)
+    sentence = refused(google, ClientInvalid)
     assert CLIENT in sentence
     assert "GMAIL_OAUTH_CLIENT" in sentence
 
@@ -363,10 +366,41 @@ CLIENT_FIELDS = {"client_id": "client-1", "client_secret": "GOCSPX-not-told", "t
 def test_a_client_that_makes_no_sense(google: Google, content: bytes) -> None:
     """What is no OAuth client is a matter of configuration: which secret and what it has to hold, not what it holds."""
     google.manager.put(CLIENT, content)
-    sentence = refused(google, GmailRejected)
+    sentence = refused(google, ClientInvalid)
     assert CLIENT in sentence
     assert "client_id, client_secret and token_uri" in sentence
     assert "not-told" not in sentence + google.text.getvalue()
+
+
+@pytest.fixture
+def impatient(google: Google, monkeypatch: pytest.MonkeyPatch) -> None:
+    """google-auth asks the token endpoint again by itself; it waits on the virtual clock."""
+    monkeypatch.setattr(_exponential_backoff, "time", SimpleNamespace(sleep=google.clock.sleep))
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_the_token_endpoint_is_away(google: Google, status: int) -> None:
+    """That Google's tokens are not to be had passes: it is for another try, and no consent is gone."""
+    google.oauth.failing = status
+    assert "No token for ada@example.com at the moment" in refused(google, GmailUnavailable)
+    google.oauth.failing = 0
+    assert google.open().profile().email_address == ADA
+
+
+@pytest.mark.parametrize("garbled", [b"", b"<html>", b"[]", b"{}"])
+def test_the_token_endpoint_answers_nonsense(google: Google, garbled: bytes) -> None:
+    """So is an answer that is none."""
+    google.oauth.garbled = garbled
+    refused(google, GmailUnavailable)
+
+
+def test_the_token_endpoint_cannot_be_reached(google: Google) -> None:
+    """So is no answer at all."""
+    client = google.oauth.client(google.tokens)
+    client["installed"]["token_uri"] = "http://127.0.0.1:9/token"
+    google.manager.put(CLIENT, json.dumps(client).encode())
+    refused(google, GmailUnavailable)
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 401])
@@ -403,23 +437,24 @@ def test_a_machine_without_credentials(google: Google, monkeypatch: pytest.Monke
     """Secret Manager is looked for when a mailbox is opened, not before; without own credentials that is said."""
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json")
     google.secrets_host = None
-    assert "Application Default Credentials" in refused(google, GmailRejected)
+    assert "Application Default Credentials" in refused(google, CredentialsMissing)
 
 
 def test_half_a_configuration() -> None:
     """Consents that are kept nowhere, or for nothing, are refused in a sentence."""
     with pytest.raises(ValueError, match="GMAIL_TOKEN_PREFIX"):
-        credentials.for_mailbox("oauth", "", ["scope"], oauth_client=CLIENT)
+        consents.SecretConsents(CLIENT, "")
     with pytest.raises(ValueError, match="GMAIL_OAUTH_CLIENT"):
-        credentials.for_mailbox("oauth", "", ["scope"], token_prefix=PREFIX)
+        consents.SecretConsents("", PREFIX)
     with pytest.raises(ValueError, match="GMAIL_SCOPES"):
-        credentials.for_mailbox("oauth", "", [], oauth_client=CLIENT, token_prefix=PREFIX)
+        credentials.for_mailbox("oauth", "", [], consents.SecretConsents(CLIENT, PREFIX))
+    with pytest.raises(ValueError, match="GMAIL_AUTH=oauth"):
+        credentials.for_mailbox("oauth", "", ["scope"])
 
 
-def test_the_settings_lead_to_the_secrets(google: Google, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """GMAIL_AUTH=oauth opens mailboxes by the secrets that the environment names."""
-    real = credentials.secret_manager
-    monkeypatch.setattr(credentials, "secret_manager", lambda _: real(google.secrets_host))
+def test_the_settings_lead_to_the_secrets(google: Google, tmp_path: Path) -> None:
+    """GMAIL_AUTH=oauth opens mailboxes by the secrets that the environment names, and forgets them there."""
+    assert google.secrets_host is not None
     environment = {
         "GOOGLE_CLOUD_PROJECT": "p",
         "GMAIL_TOPIC": "projects/p/topics/t",
@@ -428,12 +463,16 @@ def test_the_settings_lead_to_the_secrets(google: Google, monkeypatch: pytest.Mo
         "GMAIL_OAUTH_CLIENT": CLIENT,
         "GMAIL_TOKEN_PREFIX": PREFIX,
         "GMAIL_API_ROOT": google.gmail,
+        "SECRET_MANAGER_EMULATOR_HOST": google.secrets_host,
         "MAILMIRROR_STORE": f"sqlite:{tmp_path}/mirror.db",
     }
     app = from_settings(Settings.from_env(environment))
     assert google.manager.read == []
     assert app.accounts.open(ADA, None).profile().email_address == ADA
     assert google.manager.read == [CLIENT, ADAS]
+    assert app.accounts.forget(ADA) == 1
+    assert ADAS not in google.manager.secrets
+    assert google.oauth.grants == {}
     assert isinstance(app.store, SqliteStore)
     app.store.close()
 
@@ -441,7 +480,7 @@ def test_the_settings_lead_to_the_secrets(google: Google, monkeypatch: pytest.Mo
 def test_only_consents_import_secret_manager() -> None:
     """Its client takes a while to import, which a function that delegates does not spend."""
     script = (
-        "import sys; from mailmirror.adapters import credentials;"
+        "import sys; from mailmirror.adapters import consents, credentials;"
         "credentials.for_mailbox('delegation', 'a@p.iam.gserviceaccount.com', ['scope']);"
         "sys.exit('google.cloud.secretmanager_v1' in sys.modules)"
     )
@@ -486,7 +525,7 @@ def test_a_mailbox_waits_for_consent_and_goes_on(google: Google, capsys: pytest.
     waiting = app.mailbox(ADA)
     assert (waiting.phase, waiting.cursor) == ("reauth_required", cursor)
     assert waiting.problem is not None
-    assert waiting.problem.code == "AccessRevoked"
+    assert waiting.problem.code == "ConsentMissing"
     assert "`make consent`" in waiting.problem.message
 
     google.manager.put(ADAS, google.oauth.grant(ADA, READONLY_SCOPE))

@@ -1,18 +1,19 @@
 """A small Secret Manager over HTTP: secrets, their versions and what reading one answers.
 
-Knows: the three methods of the REST API that Mailmirror calls, by their paths, and Google's error model. Everybody may
-do anything, but for the secrets in `denied`; a version is never changed, only its state.
+Knows: the four methods of the REST API that Mailmirror calls, by their paths, and Google's error model. Everybody may
+do anything, but for the secrets in `denied`; a version is never changed, only its state. There is no emulator of
+Google's; what this one answers to reading a version that is disabled is in
+https://github.com/google-github-actions/get-secretmanager-secrets/issues/268.
 """
+
+from __future__ import annotations
 
 import base64
 import threading
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any
 
 import flask
-
-from local.gmail.server import serve
 
 
 @dataclass
@@ -39,8 +40,9 @@ class SecretManager:
     Attributes:
         secrets: their versions, the oldest first.
         read: the name of each secret whose latest version was asked for.
-        denied: secrets nobody may read or add to.
+        denied: secrets nobody may read, add to or delete.
         failing: a status that everything is answered with; 0 when it works.
+        closed: nobody may make a secret.
         garbled: a version is answered with something that is no JSON.
     """
 
@@ -48,7 +50,9 @@ class SecretManager:
     read: list[str] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)
     failing: int = 0
+    closed: bool = False
     garbled: bool = False
+    lock: Any = field(default_factory=threading.RLock)
 
     def put(self, name: str, data: bytes) -> None:
         """Add a version, as an operator would."""
@@ -70,6 +74,8 @@ class SecretManager:
 
     def create(self, name: str, secret: dict[str, Any]) -> None:
         """Create a secret; it has no version yet."""
+        if self.closed:
+            raise Refused(403, "PERMISSION_DENIED", "Permission 'secretmanager.secrets.create' denied.")
         if name in self.secrets:
             raise Refused(409, "ALREADY_EXISTS", f"Secret [{name}] already exists.")
         if secret.get("replication") != {"automatic": {}}:
@@ -84,60 +90,58 @@ class SecretManager:
             raise Refused(404, "NOT_FOUND", f"Secret [{name}] not found.")
         self.put(name, data)
 
+    def delete(self, name: str) -> None:
+        """Delete a secret with all its versions."""
+        if name in self.denied:
+            raise Refused(403, "PERMISSION_DENIED", "Permission 'secretmanager.secrets.delete' denied.")
+        if self.secrets.pop(name, None) is None:
+            raise Refused(404, "NOT_FOUND", f"Secret [{name}] not found.")
 
-def create_app(manager: SecretManager) -> flask.Flask:
+
+def blueprint(manager: SecretManager) -> flask.Blueprint:
     """The REST API."""
-    app = flask.Flask("tests.secretmanager")
+    http = flask.Blueprint("secretmanager", __name__, url_prefix="/v1/projects/<project>/secrets")
 
-    @app.errorhandler(Refused)
+    @http.errorhandler(Refused)
     def refused(error: Refused) -> tuple[flask.Response, int]:
         return flask.jsonify(error={"code": error.code, "message": str(error), "status": error.status}), error.code
 
-    @app.before_request
+    @http.before_request
     def fail() -> None:
         if manager.failing:
             raise Refused(manager.failing, "UNAVAILABLE", "The service is currently unavailable.")
 
-    @app.get("/v1/projects/<project>/secrets/<secret>/versions/latest:access")
+    @http.get("/<secret>/versions/latest:access")
     def access(project: str, secret: str) -> Any:
-        data = manager.latest(f"projects/{project}/secrets/{secret}")
+        with manager.lock:
+            data = manager.latest(_name(project, secret))
         if manager.garbled:
             return b"<html>" + data
         return {"name": flask.request.path[4:], "payload": {"data": base64.b64encode(data).decode()}}
 
-    @app.post("/v1/projects/<project>/secrets")
+    @http.post("")
     def create(project: str) -> dict[str, object]:
-        name = f"projects/{project}/secrets/{flask.request.args['secretId']}"
-        manager.create(name, flask.request.get_json(force=True))
+        name = _name(project, flask.request.args["secretId"])
+        with manager.lock:
+            manager.create(name, flask.request.get_json(force=True))
         return {"name": name}
 
-    @app.post("/v1/projects/<project>/secrets/<secret>:addVersion")
+    @http.post("/<secret>:addVersion")
     def add(project: str, secret: str) -> dict[str, object]:
-        name = f"projects/{project}/secrets/{secret}"
-        body = flask.request.get_json(force=True)
-        manager.add(name, base64.b64decode(body["payload"]["data"], validate=True))
-        return {"name": f"{name}/versions/{len(manager.secrets[name])}", "state": "ENABLED"}
+        name = _name(project, secret)
+        data = base64.b64decode(flask.request.get_json(force=True)["payload"]["data"], validate=True)
+        with manager.lock:
+            manager.add(name, data)
+            return {"name": f"{name}/versions/{len(manager.secrets[name])}", "state": "ENABLED"}
 
-    return app
+    @http.delete("/<secret>")
+    def delete(project: str, secret: str) -> dict[str, object]:
+        with manager.lock:
+            manager.delete(_name(project, secret))
+        return {}
+
+    return http
 
 
-class Served:
-    """An application on a loopback port, as a context.
-
-    Attributes:
-        host: `127.0.0.1:PORT`.
-    """
-
-    def __init__(self, app: flask.Flask) -> None:
-        self._server = serve(app)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self.host = f"127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> "Served":
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+def _name(project: str, secret: str) -> str:
+    return f"projects/{project}/secrets/{secret}"

@@ -1,0 +1,237 @@
+"""Consents in Secret Manager: the OAuth client, and for each mailbox what its user's consent is worth, a refresh token.
+
+Knows: which secret holds what, how it is read, written and deleted, and what each refusal means. Does not know: what a
+refresh token is exchanged for (`credentials`) or how one comes about (`oauth`). Nothing that is read is kept here, and
+no message holds any of it.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import requests
+from google.api_core.exceptions import BadRequest, Conflict, Forbidden, GoogleAPICallError, NotFound, RetryError
+from google.auth.credentials import AnonymousCredentials
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+from google.protobuf import json_format
+
+from mailmirror.consent import OAuthClient
+from mailmirror.errors import ClientInvalid, ConsentMissing, CredentialsMissing, GmailRejected, GmailUnavailable
+from mailmirror.model import MailboxId
+
+if TYPE_CHECKING:
+    from google.cloud.secretmanager_v1 import SecretManagerServiceClient
+
+Value = TypeVar("Value")
+
+_TRY_SECONDS = 5.0
+# Google answers 400 FAILED_PRECONDITION where the latest version is disabled or destroyed, and does not go back to an
+# earlier one (https://github.com/google-github-actions/get-secretmanager-secrets/issues/268).
+_UNREADABLE = (BadRequest, Forbidden, NotFound)
+_UNANSWERED = (GoogleAPICallError, RetryError, GoogleAuthError, requests.RequestException, json_format.Error)
+_ADDRESS = "https://accounts.google.com/o/oauth2/auth"
+
+
+class SecretConsents:
+    """The consents of a deployment."""
+
+    def __init__(self, oauth_client: str, token_prefix: str, host: str | None = None) -> None:
+        """Ask nothing yet: Secret Manager is looked for at the first use.
+
+        Args:
+            oauth_client: projects/…/secrets/…, the secret with the client that users give their consent to.
+            token_prefix: projects/…/secrets/…, what the names of the secrets with refresh tokens begin with.
+            host: `host:port` of a stand-in for Secret Manager; None for Google's.
+
+        Raises:
+            ValueError: one of the names is missing.
+        """
+        if not (oauth_client and token_prefix):
+            raise ValueError("GMAIL_AUTH=oauth needs GMAIL_OAUTH_CLIENT and GMAIL_TOKEN_PREFIX: where the secrets are.")
+        self._oauth_client = oauth_client
+        self._token_prefix = token_prefix
+        self._host = host
+        self._made = cache(secret_manager)
+
+    def client(self) -> OAuthClient:
+        """Return the OAuth client of the latest version: a renewed one counts at once."""
+        secret = self._oauth_client
+        try:
+            content = self._latest(secret)
+        except _UNREADABLE as error:
+            raise ClientInvalid(
+                f"The OAuth client cannot be read: Secret Manager answered {error.code} for the latest version of "
+                f"{secret}. GMAIL_OAUTH_CLIENT must name the secret that holds it, and the functions need "
+                "roles/secretmanager.secretAccessor on it."
+            ) from None
+        client = oauth_client(_json(content))
+        if client is None:
+            raise ClientInvalid(
+                f"The latest version of {secret} is not an OAuth client as the Cloud console downloads it, JSON with "
+                'client_id, client_secret and token_uri in "web" or "installed". Add a version that is.'
+            )
+        return client
+
+    def refresh_token(self, mailbox: MailboxId) -> str:
+        """Return the refresh token of the latest version: a consent given again counts at once."""
+        secret = token_secret(self._token_prefix, mailbox)
+        try:
+            content = self._latest(secret)
+        except _UNREADABLE as error:
+            raise ConsentMissing(
+                f"No consent has been given for {mailbox}, or it cannot be read: Secret Manager answered {error.code} "
+                f"for the latest version of {secret}. The functions need roles/secretmanager.secretAccessor on it; "
+                "`make consent` asks for consent at a terminal."
+            ) from None
+        value = _json(content)
+        token = value.get("refresh_token") if isinstance(value, dict) else None
+        if not (isinstance(token, str) and token):
+            raise ConsentMissing(
+                f"The consent for {mailbox} cannot be used: the latest version of {secret} holds no refresh token. "
+                "`make consent` asks for it at a terminal."
+            )
+        return token
+
+    def keep(self, mailbox: MailboxId, refresh_token: str) -> None:
+        """Add a version, to a new secret if there is none yet."""
+        secret = token_secret(self._token_prefix, mailbox)
+        project, _, secret_id = secret.partition("/secrets/")
+        version = {"parent": secret, "payload": {"data": json.dumps({"refresh_token": refresh_token}).encode()}}
+
+        def write(manager: "SecretManagerServiceClient") -> None:
+            try:
+                manager.add_secret_version(request=version, timeout=_TRY_SECONDS)
+            except NotFound:
+                new = {"parent": project, "secret_id": secret_id, "secret": {"replication": {"automatic": {}}}}
+                with suppress(Conflict):  # somebody else was faster
+                    manager.create_secret(request=new, timeout=_TRY_SECONDS)
+                manager.add_secret_version(request=version, timeout=_TRY_SECONDS)
+
+        self._change(
+            write,
+            f"The consent of {mailbox} was given but could not be kept",
+            f"{secret}. To keep consents takes secretmanager.secrets.create in {project} and "
+            "secretmanager.versions.add on that secret, with secretmanager.googleapis.com enabled.",
+        )
+
+    def forget(self, mailbox: MailboxId) -> int:
+        """Delete the secret with all its versions."""
+        secret = token_secret(self._token_prefix, mailbox)
+
+        def delete(manager: "SecretManagerServiceClient") -> int:
+            try:
+                manager.delete_secret(name=secret, timeout=_TRY_SECONDS)
+            except NotFound:
+                return 0
+            return 1
+
+        return self._change(
+            delete,
+            f"The consent of {mailbox} could not be deleted",
+            f"{secret}. It takes secretmanager.secrets.delete on that secret.",
+        )
+
+    def _latest(self, secret: str) -> bytes:
+        """The latest version of a secret. Who calls Gmail decides whether to try again, so nothing is tried twice here.
+
+        Raises:
+            BadRequest, Forbidden, NotFound: there is none, or none for us.
+            GmailRejected, GmailUnavailable: anything else.
+        """
+        manager = self._manager()
+        try:
+            version = manager.access_secret_version(name=f"{secret}/versions/latest", retry=None, timeout=_TRY_SECONDS)
+        except _UNREADABLE:
+            raise
+        except _UNANSWERED as error:
+            raise GmailUnavailable(f"Secret Manager did not answer for {secret} ({type(error).__name__}).") from None
+        return version.payload.data
+
+    def _change(self, change: Callable[["SecretManagerServiceClient"], Value], failed: str, needed: str) -> Value:
+        """What a change of the secrets returns.
+
+        Raises:
+            GmailRejected: it is not allowed, or cannot work.
+            GmailUnavailable: not at the moment.
+        """
+        try:
+            return change(self._manager())
+        except _UNREADABLE as error:
+            raise GmailRejected(f"{failed}: Secret Manager answered {error.code} for {needed}") from None
+        except _UNANSWERED as error:
+            raise GmailUnavailable(f"{failed}: Secret Manager did not answer ({type(error).__name__}).") from None
+
+    def _manager(self) -> "SecretManagerServiceClient":
+        try:
+            return self._made(self._host)
+        except DefaultCredentialsError as error:
+            raise CredentialsMissing(f"There are no Application Default Credentials: {error}") from None
+
+
+def token_secret(prefix: str, mailbox: MailboxId) -> str:
+    """Return the full name of the secret that holds a mailbox's refresh token.
+
+    An address may be longer than a secret's id and hold what an id cannot; part of its hash does neither.
+
+    Args:
+        prefix: projects/…/secrets/… and the beginning of the id.
+        mailbox: the mailbox's id, its address in lower case.
+    """
+    return prefix + hashlib.sha256(mailbox.encode()).hexdigest()[:40]
+
+
+def oauth_client(value: object) -> OAuthClient | None:
+    """Return the OAuth client in what the Cloud console gives to download, read as JSON; None if it is not one."""
+    if not isinstance(value, Mapping):
+        return None
+    for kind in ("web", "installed"):
+        fields = value.get(kind)
+        if isinstance(fields, Mapping):
+            return _client_of_kind(kind, {"auth_uri": _ADDRESS, **fields})
+    return None
+
+
+def secret_manager(host: str | None = None) -> "SecretManagerServiceClient":
+    """Return a client for Secret Manager over REST, with the machine's own credentials.
+
+    Args:
+        host: `host:port` of a stand-in on this machine; None for Google's.
+
+    Raises:
+        DefaultCredentialsError: the machine has no credentials.
+    """
+    # Imported here, because it takes time that only a process that reads a secret has to pay.
+    from google.cloud.secretmanager_v1 import SecretManagerServiceClient  # noqa: PLC0415
+    from google.cloud.secretmanager_v1.services.secret_manager_service.transports import (  # noqa: PLC0415
+        SecretManagerServiceRestTransport,
+    )
+
+    # At DEBUG it logs requests and answers with all they hold.
+    logging.getLogger("google.cloud.secretmanager_v1").setLevel(logging.INFO)
+    if host is None:
+        return SecretManagerServiceClient(transport="rest")
+    transport = SecretManagerServiceRestTransport(host=host, url_scheme="http", credentials=AnonymousCredentials())
+    # What is on this machine is not behind its proxy.
+    transport._session.trust_env = False  # noqa: SLF001 -- the transport offers no other way
+    return SecretManagerServiceClient(transport=transport)
+
+
+def _client_of_kind(kind: str, fields: Mapping[str, Any]) -> OAuthClient | None:
+    texts = [fields.get(name) for name in ("client_id", "client_secret", "auth_uri", "token_uri")]
+    addresses = fields.get("redirect_uris", [])
+    if not all(isinstance(text, str) and text for text in texts) or not isinstance(addresses, list):
+        return None
+    client_id, secret, auth_uri, token_uri = map(str, texts)
+    return OAuthClient(kind, client_id, secret, auth_uri, token_uri, redirect_uris=tuple(map(str, addresses)))
+
+
+def _json(content: bytes) -> Any:
+    """What content says in JSON; None if it is none: an exception would carry the content."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None

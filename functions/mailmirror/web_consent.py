@@ -1,0 +1,153 @@
+"""Consent in a browser: the link that asks a user for it, and what becomes of the answer.
+
+Knows: who may be asked by which client, which answer is a consent, and when it is kept. Does not know: HTTP, or how
+question and answer belong together (`consent`). The promise: a consent is kept only if it is the one of the mailbox
+that the link was made for. Whoever took the answer then connects that mailbox, or lets it go on from its cursor.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from mailmirror.consent import AuthorizationServer, Consents, Granted, OAuthClient, ask, asked
+from mailmirror.errors import ClientInvalid, ConsentMissing, ConsentNotGiven, GmailError
+from mailmirror.log import log
+from mailmirror.mailboxes import mailbox_id
+from mailmirror.model import MailboxId
+from mailmirror.ports import Clock, Store
+
+# An error code as RFC 6749 has them; anything else that comes back is not repeated.
+_CODE = re.compile(r"[a-z_]{1,60}")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An address for a user's browser, and until when it is good."""
+
+    url: str = field(repr=False)
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class WebConsent:
+    """Asks users for their consent, and keeps it.
+
+    Attributes:
+        consents: where they are kept.
+        google: who asks the users.
+        owner: returns the address of the mailbox that an access token opens.
+        store: knows which mailboxes are being deleted.
+        clock: decides how long a link is good.
+        scopes: what users are asked for.
+        new_nonce: makes something that was never used before and cannot be guessed.
+        redirect_uri: where answers come to; empty: to wherever the link was asked for.
+    """
+
+    consents: Consents
+    google: AuthorizationServer
+    owner: Callable[[str], str]
+    store: Store
+    clock: Clock
+    scopes: Sequence[str] = field(kw_only=True)
+    new_nonce: Callable[[], str] = field(kw_only=True)
+    redirect_uri: str = field(default="", kw_only=True)
+
+    def link(self, address: object, here: str) -> Link:
+        """Return the link by which the user of a mailbox gives consent.
+
+        Args:
+            address: the mailbox's primary address.
+            here: where answers would come to at the server that was asked for the link.
+
+        Raises:
+            InvalidInput: not an address.
+            ClientInvalid: the OAuth client is not one for this.
+            CredentialsMissing, GmailUnavailable: as named.
+        """
+        mailbox = mailbox_id(address)
+        client, redirect_uri = self.consents.client(), self.redirect_uri or here
+        if client.kind != "web":
+            raise ClientInvalid(
+                "The OAuth client is of type Desktop app, and Google sends no browser from there to a server. It has "
+                f"to be of type Web application, with the authorized redirect URI {redirect_uri}. With a Desktop app "
+                "`make consent` asks for consent at a terminal."
+            )
+        if redirect_uri not in client.redirect_uris:
+            raise ClientInvalid(
+                f"The OAuth client has no redirect URI {redirect_uri}: it has to be among its authorized redirect URIs "
+                "in the Cloud console and in the JSON that is stored; or OAUTH_REDIRECT_URI has to name one that is."
+            )
+        question = ask(client, mailbox, redirect_uri, self.clock.now(), self.new_nonce())
+        log("consent_asked", mailbox, until=question.expires_at)
+        return Link(self.google.address(client, question, self.scopes), question.expires_at)
+
+    def answered(self, *, state: str, code: str, error: str) -> MailboxId:
+        """Take the answer to a link, keep the consent, and return the mailbox that it opens.
+
+        Args:
+            state: as Google handed it back.
+            code: what the consent is worth at the token endpoint; empty if there is none.
+            error: why not; empty if there is one.
+
+        Raises:
+            ConsentNotGiven: nothing was kept; why, and what the user can do.
+            AccessRevoked, GmailRejected, GmailUnavailable, Throttled, StoreUnavailable: as named.
+        """
+        client, question = asked(self.consents, state, self.clock.now())
+        mailbox = question.mailbox
+        if error or not code:
+            raise ConsentNotGiven(_refused(error, mailbox))
+        known = self.store.mailbox(mailbox)
+        if known is not None and known.wanted == "purged":
+            raise ConsentNotGiven(f"What was mirrored of {mailbox} is being deleted; that has to end first.")
+        granted = self.google.exchange(client, question, code)
+        self._check(client, granted, mailbox)
+        self.consents.keep(mailbox, granted.refresh_token)
+        log("consent_given", mailbox)
+        return mailbox
+
+    def _check(self, client: OAuthClient, granted: Granted, mailbox: MailboxId) -> None:
+        """See that what was granted is what was asked for, by who was asked.
+
+        Raises:
+            ConsentNotGiven: it is not.
+        """
+        if not granted.scopes.issuperset(self.scopes):
+            raise ConsentNotGiven(f"Not all of the access to {mailbox} was allowed: every box has to be ticked.")
+        if not granted.refresh_token:
+            raise ConsentNotGiven(
+                f"Google gave access to {mailbox} for an hour only. Remove the application at "
+                "https://myaccount.google.com/connections first."
+            )
+        owner = self.owner(granted.access_token).lower()
+        if owner == mailbox:
+            return
+        # To take back one token takes back all that its user allowed this client
+        # (https://github.com/Significant-Gravitas/AutoGPT/pull/10493): not if that is what opens a mailbox of theirs.
+        if not self._kept(owner):
+            self.google.revoke(client, granted.refresh_token)
+        raise ConsentNotGiven(
+            f"The account that was chosen in the browser is not {mailbox}, or that is not its primary address; nothing "
+            "was kept."
+        )
+
+    def _kept(self, mailbox: MailboxId) -> bool:
+        """Whether there is a consent for a mailbox; what cannot be found out counts as one."""
+        try:
+            self.consents.refresh_token(mailbox)
+        except GmailError as error:
+            return not isinstance(error, ConsentMissing)
+        return True
+
+
+def _refused(error: str, mailbox: MailboxId) -> str:
+    if error == "access_denied":
+        return f"Access to {mailbox} was not allowed."
+    if error == "admin_policy_enforced":
+        return (
+            f"The administrators of the organization of {mailbox} do not let this application in: it has to be trusted "
+            "in the Admin console, Security, Access and data control, API controls."
+        )
+    said = error if _CODE.fullmatch(error) else "no code"
+    return f"Google did not give access to {mailbox} ({said})."
