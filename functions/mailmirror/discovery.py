@@ -1,0 +1,186 @@
+"""Discovery: the people of a group or an organisational unit, each connected by itself.
+
+Knows: who can be connected, that nobody's failure is another's, and where to go on when the time is over. Does not
+know: the Directory API, or how a mailbox is connected (`mailboxes`). Whoever is listed is connected, confirmed, skipped
+or failed, each with a reason; nobody is left out, because what is not done yet is in the place to go on from.
+
+A discovery may be repeated and cut off at any time: who is connected already is confirmed. What somebody stopped stays
+stopped.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from mailmirror import mailboxes
+from mailmirror.errors import MailmirrorError
+from mailmirror.log import log
+from mailmirror.model import MailboxId, PeoplePage, Person, Policy, Standing
+from mailmirror.ports import Clock, Directory, GmailAccounts, Publisher, Store
+
+REASONS: Mapping[Standing, str] = {
+    "suspended": "The account is suspended.",
+    "archived": "The account is archived.",
+    "no_mailbox": "The account has no Gmail mailbox.",
+    "external": "This is no active user of the Workspace account.",
+    "group": "This is a group; its members are listed beside it.",
+}
+STOPPED = "Somebody stopped this mailbox; connect it by itself to make it live again."
+PURGED = "This mailbox is being deleted."
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Whom to discover: the members of a group, or the users of an organisational unit (`/` is everybody)."""
+
+    kind: Literal["group", "org_unit"]
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a discovery goes on: on the page of this token, after this address in the order of addresses."""
+
+    page_token: str | None = None
+    after: MailboxId = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Somebody who has no mailbox to connect, and why."""
+
+    address: MailboxId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Somebody whose mailbox could not be connected, and why."""
+
+    address: MailboxId
+    code: str
+    message: str
+
+
+@dataclass(slots=True)
+class Found:
+    """What became of the people who were listed.
+
+    Attributes:
+        connected: mailboxes that were connected, or would be.
+        confirmed: mailboxes that were connected before.
+        skipped, failed: the others, each with a reason.
+        next: where to go on; None when all are done.
+        problem: why the listing broke off, in words; it goes on from `next`.
+    """
+
+    connected: list[MailboxId] = field(default_factory=list)
+    confirmed: list[MailboxId] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    failed: list[Missed] = field(default_factory=list)
+    next: Place | None = None
+    problem: str | None = None
+
+    @property
+    def people(self) -> int:
+        """How many were listed."""
+        return len(self.connected) + len(self.confirmed) + len(self.skipped) + len(self.failed)
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """Connects the people of a crowd.
+
+    Attributes:
+        store, accounts, publisher, clock: what connecting a mailbox takes.
+        directory: lists people.
+        policy: which messages to mirror; None keeps what a mailbox has, or takes the default.
+        dry_run: write and publish nothing and ask Gmail nothing; say who would be connected.
+    """
+
+    store: Store
+    accounts: GmailAccounts
+    publisher: Publisher
+    clock: Clock
+    directory: Directory
+    policy: Policy | None = None
+    dry_run: bool = False
+
+    def run(self, crowd: Crowd, place: Place, deadline: datetime) -> Found:
+        """Work through the listing until all are done or the deadline has come; one person at least is done.
+
+        Args:
+            crowd: whom.
+            place: where to begin.
+            deadline: nobody more is begun with after it.
+
+        Raises:
+            MailmirrorError: the first page could not be listed. A later one that cannot be listed is the `problem` of
+                what was found until then.
+        """
+        found = Found()
+        while True:
+            try:
+                page = self._list(crowd, place.page_token)
+            except MailmirrorError as error:
+                if not found.people:
+                    raise
+                found.next, found.problem = place, f"{error} {error.action}"
+                return found
+            # In an order of their own, so that the place holds whatever the order in which a page is listed again.
+            for person in sorted({person.address: person for person in page.people}.values(), key=_address):
+                if person.address <= place.after:
+                    continue
+                if found.people and self.clock.now() >= deadline:
+                    found.next = place
+                    return found
+                self._take(person, found)
+                place = Place(place.page_token, person.address)
+            if page.next_page_token is None:
+                return found
+            place = Place(page.next_page_token)
+            if self.clock.now() >= deadline:
+                found.next = place
+                return found
+
+    def _list(self, crowd: Crowd, page_token: str | None) -> PeoplePage:
+        if crowd.kind == "group":
+            return self.directory.members(crowd.name, page_token)
+        return self.directory.users(crowd.name, page_token)
+
+    def _take(self, person: Person, found: Found) -> None:
+        """Connect somebody, or note why not."""
+        if person.standing != "active":
+            found.skipped.append(Skipped(person.address, REASONS[person.standing]))
+            return
+        try:
+            address = mailboxes.mailbox_id(person.address)
+            stored = self.store.mailbox(address)
+            if stored is not None and stored.wanted != "live":
+                found.skipped.append(Skipped(address, STOPPED if stored.wanted == "stopped" else PURGED))
+                return
+            created = stored is None if self.dry_run else self._connect(address)
+        except MailmirrorError as error:
+            found.failed.append(Missed(person.address, type(error).__name__, f"{error} {error.action}"))
+            log(
+                "mailbox_not_connected",
+                person.address,
+                level=logging.WARNING,
+                error=type(error).__name__,
+                reason=str(error),
+            )
+            return
+        (found.connected if created else found.confirmed).append(address)
+
+    def _connect(self, address: MailboxId) -> bool:
+        """Connect a mailbox and return whether it is new."""
+        _, created = mailboxes.connect(self.store, self.accounts, self.publisher, self.clock, address, self.policy)
+        if created:
+            log("mailbox_connected", address)
+        return created
+
+
+def _address(person: Person) -> MailboxId:
+    return person.address
