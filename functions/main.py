@@ -9,13 +9,13 @@ import sys
 
 import functions_framework
 from flask import Request, Response
-from mailmirror import api, app
+from mailmirror import api, app, wiring
 from mailmirror.config import BadSetting, Settings
 
 try:
     _settings = Settings.from_env(os.environ)
     app.configure_logs(_settings.log_level)
-    _app = app.from_settings(_settings)
+    _app = wiring.from_settings(_settings)
 except BadSetting as error:
     sys.exit(f"Mailmirror cannot start: {error}")
 
@@ -51,6 +51,12 @@ def trigger_sync(request: Request) -> Response:
 
 
 @functions_framework.http
+def oauth_callback(request: Request) -> Response:
+    """Browsers of users: `GET /oauth/callback`, which carries no identity token."""
+    return api.oauth_callback(_app, request)
+
+
+@functions_framework.http
 def manage_mailboxes(request: Request) -> Response:
-    """Administrators: connect, list and show mailboxes."""
+    """Administrators: connect, plan, list, show, stop and delete mailboxes."""
     return api.manage_mailboxes(_app, request)

@@ -21,8 +21,13 @@ from tests.world import World, mail
 ROOT = Path(__file__).resolve().parents[1]
 FUNCTIONS = ROOT / "functions"
 
-Caller = Literal["push", "scheduler", "admins"]
-_CALLERS: dict[str, Caller] = {"Push from": "push", "Cloud Scheduler": "scheduler", "Administrators": "admins"}
+Caller = Literal["push", "scheduler", "admins", "browsers"]
+_CALLERS: dict[str, Caller] = {
+    "Push from": "push",
+    "Cloud Scheduler": "scheduler",
+    "Administrators": "admins",
+    "Browsers": "browsers",
+}
 
 
 @cache
@@ -152,9 +157,15 @@ def fields() -> dict[str, set[str]]:
         name: set().union(*(_paths(document) for document in world.documents(name).values()))
         for name in ("messages", "threads", "labels", "deltas")
     }
-    values = {"mailboxes": model.Mailbox, "leases": model.Lease, "parked": model.Parked, "runs": model.Run}
+    values = {
+        "mailboxes": model.Mailbox,
+        "leases": model.Lease,
+        "receipts": model.Receipt,
+        "parked": model.Parked,
+        "runs": model.Run,
+    }
     # Manifests of a run: see listing.py and reconcile.py.
-    manifests = {"pages": {"listing", "rows"}, "plan": {"items"}}
+    manifests = {"pages": {"lines"}, "plan": {"items"}}
     return stored | {name: set(_fields(value)) for name, value in values.items()} | manifests
 
 

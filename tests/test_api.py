@@ -1,15 +1,18 @@
 """HTTP: what administrators, Pub/Sub and Cloud Scheduler are answered, route by route and failure by failure."""
 
+import base64
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from random import Random
 from typing import Any
 
 import pytest
 from flask import Request, Response
 from mailmirror import api
+from mailmirror.adapters.directory import DirectoryApi
 from mailmirror.errors import (
     AccessRevoked,
     GmailRejected,
@@ -22,11 +25,25 @@ from mailmirror.model import Mailbox, MailboxId, Policy, Watch
 from mailmirror.ports import Task
 from werkzeug.test import EnvironBuilder
 
+from local.gmail.mailbox import Mailbox as GmailMailbox
+from local.google.directory import User, WorkspaceAccount, blueprint
+from local.google.server import Served, create_app
+from tests import source
 from tests.world import ADA, World, mail, push
 
 MESSAGES = 6
 SYNC = f"/mailboxes/{ADA}/sync"
 ONE = f"/mailboxes/{ADA}"
+STOP = f"{ONE}/stop"
+# What a policy is if nobody says anything else.
+POLICY = {
+    "includeSpamTrash": True,
+    "drafts": False,
+    "labelIds": [],
+    "excludeLabelIds": [],
+    "since": None,
+    "bodies": True,
+}
 # What a person is told when something unexpected happened must not hold it.
 MARKER = "xyzzy"
 
@@ -354,7 +371,7 @@ def test_connecting(fresh: World, body: bytes) -> None:
     answer = manage(fresh, "PUT", ONE, body)
     assert answer.status == 201
     assert (answer.body["emailAddress"], answer.body["phase"]) == (ADA, "connecting")
-    assert answer.body["policy"] == {"includeSpamTrash": True, "drafts": False}
+    assert answer.body["policy"] == POLICY
     assert fresh.outbox.work == [(ADA, "renew")]
     fresh.work()
     assert fresh.state().phase == "live"
@@ -365,7 +382,7 @@ def test_connecting_with_a_policy(fresh: World) -> None:
     """The policy in the body decides what the first sync mirrors."""
     answer = manage(fresh, "PUT", ONE, b'{"policy": {"drafts": true}}')
     assert answer.status == 201
-    assert answer.body["policy"] == {"includeSpamTrash": True, "drafts": True}
+    assert answer.body["policy"] == POLICY | {"drafts": True}
     fresh.work()
     assert fresh.differences(lambda labels: True) == []
 
@@ -386,17 +403,17 @@ def test_connecting_again_keeps_the_policy(fresh: World, body: bytes) -> None:
     """A body without a policy leaves the one there is."""
     manage(fresh, "PUT", ONE, b'{"policy": {"includeSpamTrash": false, "drafts": true}}')
     answer = manage(fresh, "PUT", ONE, body)
-    assert answer.body["policy"] == {"includeSpamTrash": False, "drafts": True}
+    assert answer.body["policy"] == POLICY | {"includeSpamTrash": False, "drafts": True}
     assert fresh.state().policy == Policy(include_spam_trash=False, drafts=True)
 
 
 def test_another_policy(fresh: World) -> None:
-    """Another policy is stored at once, and an audit makes the mirror follow it, both ways."""
+    """Another policy is stored at once, as a whole, and a run makes the mirror follow it, both ways."""
     fresh.ada.trash(fresh.ada.deliver(mail("Trash")))
     fresh.connect()
     answer = manage(fresh, "PUT", ONE, b'{"policy": {"includeSpamTrash": false, "drafts": true}}')
     assert answer.status == 200
-    assert answer.body["policy"] == {"includeSpamTrash": False, "drafts": True}
+    assert answer.body["policy"] == POLICY | {"includeSpamTrash": False, "drafts": True}
     assert fresh.outbox.work == [(ADA, "sync")]
     fresh.work()
     assert fresh.differences(lambda labels: "TRASH" not in labels) == []
@@ -405,6 +422,24 @@ def test_another_policy(fresh: World) -> None:
     fresh.work()
     assert fresh.differences() == []
     assert len(fresh.documents("messages")) == 2
+
+
+def test_a_policy_of_labels_dates_and_headers(fresh: World) -> None:
+    """Every field of a policy is given in the body, shown in the answer, and can be given again as it is shown."""
+    wish = {
+        "includeSpamTrash": False,
+        "drafts": True,
+        "labelIds": ["INBOX", "STARRED"],
+        "excludeLabelIds": ["CATEGORY_PROMOTIONS"],
+        "since": "2026-01-31",
+        "bodies": False,
+    }
+    answer = manage(fresh, "PUT", ONE, json.dumps({"policy": wish}).encode())
+    assert answer.status == 201
+    assert answer.body["policy"] == wish | {"since": "2026-01-31T00:00:00+00:00"}
+    again = manage(fresh, "PUT", ONE, json.dumps({"policy": answer.body["policy"]}).encode())
+    assert (again.status, again.body["policy"]) == (200, answer.body["policy"])
+    assert fresh.state().pending_request is None
 
 
 BAD_BODIES = {
@@ -424,6 +459,13 @@ BAD_BODIES = {
     "a number": b'{"policy": {"drafts": 1}}',
     "null as wish": b'{"policy": {"drafts": null}}',
     "a surrogate": b'{"policy": {"\\ud800": true}}',
+    "a label in words": b'{"policy": {"labelIds": "INBOX"}}',
+    "a label of half a character": b'{"policy": {"labelIds": ["\\ud800"]}}',
+    "a label without a name": b'{"policy": {"excludeLabelIds": [""]}}',
+    "a date that never was": b'{"policy": {"since": "2026-02-30"}}',
+    "a time of nowhere": b'{"policy": {"since": "2026-01-31T00:00:00"}}',
+    "a date as a number": b'{"policy": {"since": 1769817600}}',
+    "nothing that can be": b'{"policy": {"labelIds": ["INBOX"], "excludeLabelIds": ["INBOX"]}}',
     "a huge number": b'{"policy": ' + b"9" * 5_000 + b"}",
     "a nesting bomb": b'{"policy":' * 100_000,
 }
@@ -438,6 +480,117 @@ def test_a_policy_that_cannot_be(world: World, fresh: World, body: bytes) -> Non
         assert stored(each) == before
         assert each.accounts.calls == []
         assert each.outbox.work == []
+
+
+# Stop and delete
+
+
+def held(world: World) -> None:
+    """Let another worker have the mailbox, for two minutes."""
+    now = world.clock.now()
+    world.store.acquire(world.state(), owner="other", now=now, expires_at=now + timedelta(seconds=120))
+
+
+def test_stopping(world: World) -> None:
+    """POST stop is answered with the stopped mailbox, as often as it is said, and PUT makes it live again."""
+    for _ in range(2):
+        answer = manage(world, "POST", STOP)
+        assert answer.status == 200
+        assert (answer.body["wanted"], answer.body["phase"]) == ("stopped", "stopped")
+        assert answer.body == manage(world, "GET", ONE).body
+    assert world.ada.active_watch() is None
+    assert manage(world, "PUT", ONE).status == 200
+    world.work()
+    assert world.state().phase == "live"
+    assert world.differences() == []
+
+
+def test_stopping_while_another_worker_ends(world: World) -> None:
+    """202 says that it is wanted and not done, with the mailbox as it is; it goes on by itself."""
+    held(world)
+    answer = manage(world, "POST", STOP, wait=2)
+    assert answer.status == 202
+    assert (answer.body["wanted"], answer.body["phase"]) == ("stopped", "live")
+    world.clock.advance(121)
+    world.work()
+    assert world.state().phase == "stopped"
+
+
+def test_a_sync_of_a_stopped_mailbox(world: World) -> None:
+    """409 says that the mailbox is stopped and what makes it live again."""
+    manage(world, "POST", STOP)
+    assert "Connect it again" in check_error(trigger(world), 409, "FAILED_PRECONDITION")
+
+
+def test_deleting(world: World) -> None:
+    """DELETE is answered with the receipt, as often as it is said; then nothing is there any more."""
+    there = len(stored(world)) - 2
+    answer = manage(world, "DELETE", ONE)
+    assert answer.status == 200
+    assert (answer.body["emailAddress"], sum(answer.body["documents"].values())) == (ADA, there)
+    assert answer.body.keys() == {
+        *("emailAddress", "documents", "objects", "secrets", "watchStopped", "startedAt", "purgedAt", "expireAt")
+    }
+    assert manage(world, "DELETE", ONE).body == answer.body
+    check_error(manage(world, "GET", ONE), 404, "NOT_FOUND")
+    check_error(trigger(world), 404, "NOT_FOUND")
+    assert manage(world, "GET", "/mailboxes").body == {"mailboxes": []}
+    assert manage(world, "PUT", ONE).status == 201
+
+
+def test_deleting_while_another_worker_ends(world: World) -> None:
+    """202 says that it is going on, from the beginning and in the middle, with what is gone so far."""
+    held(world)
+    assert manage(world, "DELETE", ONE, wait=2).body == {"status": "purging", "purge": None}
+    world.clock.advance(121)
+    below = world.sqlite.below
+
+    def slowly(mailbox: str, *, limit: int) -> list[tuple[str, ...]]:
+        world.clock.advance(10)
+        return below(mailbox, limit=min(limit, 3))
+
+    world.sqlite.below = slowly  # type: ignore[method-assign]
+    answer = manage(world, "DELETE", ONE, wait=0)
+    assert answer.status == 202
+    assert answer.body["status"] == "purging"
+    assert sum(answer.body["purge"]["documents"].values()) == 3
+    shown = manage(world, "GET", ONE)
+    assert (shown.body["wanted"], shown.body["phase"], shown.body["purge"]) == (
+        *("purged", "purging"),
+        answer.body["purge"],
+    )
+    for refused in (manage(world, "PUT", ONE), manage(world, "POST", STOP), trigger(world)):
+        assert "being deleted" in check_error(refused, 409, "FAILED_PRECONDITION")
+    world.work()
+    assert manage(world, "DELETE", ONE).status == 200
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", STOP), ("DELETE", ONE)])
+def test_a_wish_for_what_is_not_connected(fresh: World, method: str, path: str) -> None:
+    """404 for a mailbox that is not connected, and 400 for what is no address; nothing is stored."""
+    before = stored(fresh)
+    check_error(manage(fresh, method, path), 404, "NOT_FOUND")
+    check_error(manage(fresh, method, path.replace(ADA, "nobody")), 400, "INVALID_ARGUMENT")
+    assert stored(fresh) == before
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", STOP), ("DELETE", ONE)])
+@pytest.mark.parametrize("wait", ["", "-1", "100.5", "nan", "inf", "soon"])
+def test_a_wish_with_a_wait_that_cannot_be(world: World, method: str, path: str, wait: str) -> None:
+    """A wait that is no number of seconds from 0 to 100 is refused before anything is wanted of the mailbox."""
+    before = stored(world)
+    assert "from 0 to 100" in check_error(manage(world, method, path, wait=wait), 400, "INVALID_ARGUMENT")
+    assert stored(world) == before
+    assert world.outbox.work == []
+
+
+def test_stopping_while_gmail_is_down(world: World) -> None:
+    """503 says that Gmail does not answer; the wish is stored, and carried out when it does."""
+    fail_with(world, GmailUnavailable("Gmail does not answer."))
+    check_error(manage(world, "POST", STOP), 503, "UNAVAILABLE")
+    world.accounts.before = None
+    world.work()
+    assert world.state().phase == "stopped"
 
 
 def test_an_alias(fresh: World) -> None:
@@ -495,7 +648,7 @@ def test_showing_a_mailbox(world: World) -> None:
     shown = answer.body
     documented = (
         "emailAddress phase cursor hint deltaSeq policy watch run coverage counts lag lastNotificationAt lastSyncAt "
-        "throttledUntil takeovers suspect quota problem nextDueAt createdAt"
+        "throttledUntil takeovers suspect quota problem nextDueAt createdAt wanted purge"
     )
     assert set(documented.split()) <= shown.keys()
     assert shown["watch"].keys() >= {"expiresAt", "historyId", "renewedAt", "error"}
@@ -568,6 +721,219 @@ def test_a_page_token_that_cannot_be(world: World, token: str) -> None:
     check_error(manage(world, "GET", "/mailboxes", pageToken=token), 400, "INVALID_ARGUMENT")
 
 
+# GET /mailboxes/{m}/plan
+
+FIGURES = {
+    "messages",
+    "threads",
+    "units",
+    "minutes",
+    "reads",
+    "writes",
+    "deletes",
+    "storageBytes",
+    "priceUsd",
+    "storageUsdPerMonth",
+}
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_a_plan(*, connected: bool) -> None:
+    """Connected or not, a mailbox has figures, each with its formula, and nothing is written or published."""
+    world = World()
+    for number in range(MESSAGES):
+        world.ada.deliver(mail(f"Old {number}"))
+    if connected:
+        world.connect()
+    before = stored(world)
+    answer = manage(world, "GET", f"{ONE}/plan")
+    assert answer.status == 200
+    assert answer.body.keys() == FIGURES | {"mailbox", "complete", "assumptions"}
+    assert (answer.body["mailbox"], answer.body["complete"]) == (ADA, True)
+    assert all(answer.body[name].keys() == {"value", "formula"} for name in FIGURES)
+    assert answer.body["messages"] == {"value": MESSAGES, "formula": "listed"}
+    assert answer.body["units"]["value"] >= 20 * MESSAGES
+    assert all(sentence.endswith(".") for sentence in answer.body["assumptions"])
+    assert stored(world) == before
+    assert world.outbox.work == []
+    world.sqlite.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "status"),
+    [
+        (AccessRevoked("Nobody may read it."), 409, "FAILED_PRECONDITION"),
+        (GmailUnavailable("Gmail answered 502."), 503, "UNAVAILABLE"),
+        (Throttled("Later."), 429, "RESOURCE_EXHAUSTED"),
+    ],
+)
+def test_a_plan_of_a_mailbox_that_cannot_be_read(world: World, error: Exception, code: int, status: str) -> None:
+    """The failure is that of connecting it."""
+    fail_with(world, error)
+    assert str(error) in check_error(manage(world, "GET", f"{ONE}/plan"), code, status)
+
+
+def test_a_plan_without_bodies() -> None:
+    """What a connected mailbox leaves out is not counted as stored."""
+    sizes = []
+    for bodies in (True, False):
+        world = World()
+        world.ada.deliver(mail())
+        world.connect(Policy(bodies=bodies))
+        sizes.append(manage(world, "GET", f"{ONE}/plan").body["storageBytes"]["value"])
+        world.sqlite.close()
+    assert sizes[1] < sizes[0]
+
+
+def test_a_plan_of_no_address(world: World) -> None:
+    """What is no address is refused."""
+    check_error(manage(world, "GET", "/mailboxes/ada/plan"), 400, "INVALID_ARGUMENT")
+
+
+# POST /mailboxes:discover
+
+DISCOVER = "/mailboxes:discover"
+ADMIN = "root@example.com"
+
+
+class Workspace:
+    """An account whose group `sales@example.com` and unit `/Sales` have Ada, who is connected, and others."""
+
+    def __init__(self, world: World, root: str, account: WorkspaceAccount) -> None:
+        self.world = world
+        self.account = account
+        people = ("bob@example.com", "cai@example.com", "dee@example.com")
+        for name in people:
+            world.accounts.mailboxes[name] = GmailMailbox(name, clock=world.clock, rng=Random(1))
+        account.add(User(ADMIN, admin=True), User(ADA, "/Sales"), *(User(name, "/Sales") for name in people))
+        account.users["dee@example.com"].suspended = True
+        account.groups["sales@example.com"] = [ADA, *people, "guest@elsewhere.com"]
+        world.app.directory = DirectoryApi(lambda _: None, ADMIN, clock=world.clock, api_root=root)
+
+    def discover(self, wish: object, **query: object) -> Answer:
+        """Ask for a discovery."""
+        return manage(self.world, "POST", DISCOVER, json.dumps(wish).encode(), **query)
+
+
+@pytest.fixture
+def workspace(world: World) -> Iterator[Workspace]:
+    """The account, its Directory API listening on loopback."""
+    account = WorkspaceAccount()
+    with Served(create_app(blueprint(account))) as served:
+        yield Workspace(world, f"http://{served.host}", account)
+
+
+def test_a_group_is_discovered(workspace: Workspace) -> None:
+    """Each member is connected, confirmed, or skipped with the reason."""
+    answer = workspace.discover({"group": "Sales@example.com"})
+    assert answer.status == 200
+    skipped = answer.body.pop("skipped")
+    assert answer.body == {
+        "connected": ["bob@example.com", "cai@example.com"],
+        "confirmed": [ADA],
+        "failed": [],
+        "problem": None,
+        "dryRun": False,
+    }
+    assert [(item["address"], item["reason"].endswith(".")) for item in skipped] == [
+        ("dee@example.com", True),
+        ("guest@elsewhere.com", True),
+    ]
+    assert workspace.world.outbox.work == [("bob@example.com", "renew"), ("cai@example.com", "renew")]
+
+
+def test_a_dry_run_of_a_unit(workspace: Workspace) -> None:
+    """A dry run says the same and changes nothing."""
+    before = stored(workspace.world)
+    answer = workspace.discover({"orgUnit": "/Sales", "dryRun": True})
+    assert (answer.status, answer.body["dryRun"]) == (200, True)
+    assert (answer.body["connected"], answer.body["confirmed"]) == (["bob@example.com", "cai@example.com"], [ADA])
+    assert stored(workspace.world) == before
+    assert workspace.world.outbox.work == []
+
+
+def test_everybody_is_discovered_under_a_policy(workspace: Workspace) -> None:
+    """`/` is the whole account, and the policy is that of everybody who is new."""
+    workspace.world.accounts.mailboxes[ADMIN] = GmailMailbox(ADMIN, clock=workspace.world.clock, rng=Random(1))
+    workspace.discover({"orgUnit": "/", "policy": {"includeSpamTrash": False}})
+    state = workspace.world.store.mailbox(ADMIN)
+    assert state is not None
+    assert state.policy == Policy(include_spam_trash=False)
+
+
+def test_a_failure_is_named(workspace: Workspace) -> None:
+    """Who cannot be connected is named with code and sentence; the answer is 200 all the same."""
+    fail_with(workspace.world, AccessRevoked("Nobody may read it."))
+    answer = workspace.discover({"orgUnit": "/Sales"})
+    assert answer.status == 200
+    assert [(item["address"], item["code"]) for item in answer.body["failed"]] == [
+        ("bob@example.com", "AccessRevoked"),
+        ("cai@example.com", "AccessRevoked"),
+    ]
+    assert answer.body["failed"][0]["message"] == f"Nobody may read it. {AccessRevoked.action}"
+
+
+def test_a_discovery_goes_on_where_it_ended(workspace: Workspace) -> None:
+    """With no time one person is done in each call, and the page token leads to the end."""
+    wish: dict[str, object] = {"group": "sales@example.com"}
+    done: list[str] = []
+    for _ in range(5):
+        answer = workspace.discover(wish, wait=0)
+        done += [*answer.body["connected"], *answer.body["confirmed"]]
+        done += [item["address"] for item in answer.body["skipped"]]
+        wish["pageToken"] = answer.body.get("nextPageToken")
+    assert done == [ADA, "bob@example.com", "cai@example.com", "dee@example.com", "guest@elsewhere.com"]
+    assert wish["pageToken"] is None
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {},
+        {"group": "sales@example.com", "orgUnit": "/Sales"},
+        {"group": "sales"},
+        {"group": 7},
+        {"orgUnit": "Sales"},
+        {"orgUnit": ["/Sales"]},
+        {"orgUnit": "/None"},
+        {"group": "none@example.com"},
+        {"domain": "example.com"},
+        {"orgUnit": "/", "dryRun": "yes"},
+        {"orgUnit": "/", "policy": []},
+        {"orgUnit": "/", "policy": {"all": True}},
+        {"orgUnit": "/", "pageToken": "xyz"},
+        {"orgUnit": "/", "pageToken": 5},
+        {"orgUnit": "/", "pageToken": "é"},
+        {"orgUnit": "/", "pageToken": base64.b64encode(b"[1, 2]").decode()},
+        {"orgUnit": "/", "pageToken": base64.b64encode(b'["members-5", ""]').decode()},
+        [],
+    ],
+)
+def test_a_wish_that_makes_no_sense(workspace: Workspace, wish: object) -> None:
+    """What was asked for wrongly is refused, and nothing is done."""
+    before = stored(workspace.world)
+    check_error(workspace.discover(wish), 400, "INVALID_ARGUMENT")
+    assert stored(workspace.world) == before
+
+
+@pytest.mark.parametrize("wait", ["-1", "101", "nan", "soon"])
+def test_a_wait_that_is_too_long_for_a_discovery(workspace: Workspace, wait: str) -> None:
+    """The function would be cut off before it could answer."""
+    check_error(workspace.discover({"orgUnit": "/"}, wait=wait), 400, "INVALID_ARGUMENT")
+
+
+def test_a_discovery_as_nobody(world: World) -> None:
+    """Without an administrator the answer says which setting is missing."""
+    answer = manage(world, "POST", DISCOVER, b'{"orgUnit": "/"}')
+    assert "DIRECTORY_ADMIN" in check_error(answer, 409, "FAILED_PRECONDITION")
+
+
+def test_a_directory_that_does_not_answer(workspace: Workspace) -> None:
+    """503 says that it may be asked again."""
+    workspace.account.refusals = [(503, "backendError")] * 10
+    assert "again" in check_error(workspace.discover({"orgUnit": "/"}), 503, "UNAVAILABLE")
+
+
 # What all have in common
 
 
@@ -583,8 +949,11 @@ def test_head(world: World, path: str) -> None:
         *(("pushed", method, "/", "POST") for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW")),
         *(("scheduled", method, "/", "POST") for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS")),
         *(("trigger_sync", method, SYNC, "POST") for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH")),
-        *(("manage", method, ONE, "PUT, GET") for method in ("POST", "PATCH", "OPTIONS", "BREW")),
+        *(("manage", method, ONE, "PUT, GET, DELETE") for method in ("POST", "PATCH", "OPTIONS", "BREW")),
+        *(("manage", method, STOP, "POST") for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS")),
         *(("manage", method, "/mailboxes", "GET") for method in ("POST", "PUT", "DELETE", "OPTIONS")),
+        *(("manage", method, f"{ONE}/plan", "GET") for method in ("POST", "PUT", "DELETE", "OPTIONS")),
+        *(("manage", method, "/mailboxes:discover", "POST") for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS")),
     ],
 )
 def test_a_method_that_is_not_allowed(world: World, handle: str, method: str, path: str, allowed: str) -> None:
@@ -613,7 +982,9 @@ def test_a_path_that_is_not_there(world: World, method: str, path: str) -> None:
     """404 lists the routes there are."""
     assert "Routes: POST /mailboxes/{mailbox}/sync." in check_error(trigger(world, path, method), 404, "NOT_FOUND")
     message = check_error(manage(world, method, path), 404, "NOT_FOUND")
-    assert "Routes: PUT /mailboxes/{mailbox}; GET /mailboxes; GET /mailboxes/{mailbox}." in message
+    shown = message.removesuffix(".").partition("Routes: ")[2].split("; ")
+    coded = [route for route in source.routes() if route.entry_point == "manage_mailboxes"]
+    assert shown == [f"{route.method} {route.path.replace('([^/]+)', '{mailbox}')}" for route in coded]
 
 
 def test_a_push_that_is_done(world: World) -> None:

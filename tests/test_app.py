@@ -12,7 +12,7 @@ import pytest
 from mailmirror import errors
 from mailmirror.adapters.firestore import FirestoreStore
 from mailmirror.adapters.sqlite import SqliteStore
-from mailmirror.app import App, SystemClock, from_settings
+from mailmirror.app import App
 from mailmirror.config import Settings
 from mailmirror.errors import (
     AccessRevoked,
@@ -28,6 +28,7 @@ from mailmirror.errors import (
 from mailmirror.lease import Pace
 from mailmirror.model import MailboxId
 from mailmirror.ports import Task
+from mailmirror.wiring import SystemClock, from_settings
 
 from tests.clock import VirtualClock
 from tests.killing import KillingStore
@@ -160,10 +161,11 @@ def test_an_unknown_mailbox(world: World) -> None:
     assert rows(world) == before
 
 
-@pytest.mark.parametrize("phase", ["stopped", "purging"])
-def test_a_stopped_mailbox(world: World, phase: str) -> None:
+def test_a_stopped_mailbox(world: World) -> None:
     """Pushes for a mailbox that was stopped are acknowledged; nothing is read and nothing written."""
-    set_fields(world, phase=phase)
+    world.app.stop(ADA, 50)
+    world.outbox.work.clear()
+    world.accounts.calls.clear()
     before = rows(world)
     world.ada.deliver(mail("New"))
     assert world.notify() == 204
@@ -171,6 +173,16 @@ def test_a_stopped_mailbox(world: World, phase: str) -> None:
     assert work(world, "renew") == 204
     assert world.accounts.calls == []
     assert rows(world) == before
+
+
+def test_a_mailbox_being_deleted(world: World) -> None:
+    """A notification of a mailbox that is being deleted is acknowledged and brings nothing of it back."""
+    set_fields(world, phase="purging", wanted="purged")
+    before = rows(world)
+    world.ada.deliver(mail("New"))
+    assert world.notify() == 204
+    assert {method for method, _ in world.accounts.calls} <= {"users.stop"}
+    assert {path for path in rows(world) if path not in before} <= {("receipts", ADA)}
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", push({}), push({"emailAddress": ADA, "historyId": -1})])
@@ -236,9 +248,24 @@ def test_a_watch_that_gmail_refuses(world: World) -> None:
     world.accounts.before = failing(GmailRejected("User not authorized to perform this action."), "users.watch")
     world.ada.deliver(mail("New"))
     assert work(world, "renew") == 204
-    assert world.state().watch.error == "User not authorized to perform this action."
+    assert world.state().watch.error == f"User not authorized to perform this action. {GmailRejected.action}"
     assert world.state().phase == "live"
     assert world.differences() == []
+    world.accounts.before = None
+    assert work(world, "renew") == 204
+    assert world.state().watch.error is None
+
+
+def test_a_watch_that_gmail_does_not_answer_for(world: World) -> None:
+    """Gmail answers 500 as long as a topic is not set up: the renewal comes back, and mail does not wait for it."""
+    world.clock.advance(6 * 86_400)
+    world.accounts.before = failing(GmailUnavailable("Gmail answered 500 to users.watch."), "users.watch")
+    world.ada.deliver(mail("New"))
+    assert work(world, "renew") == 503
+    assert work(world) == 204
+    assert world.differences() == []
+    assert (world.state().phase, world.state().problem) == ("live", None)
+    assert "500" in (world.state().watch.error or "")
     world.accounts.before = None
     assert work(world, "renew") == 204
     assert world.state().watch.error is None

@@ -27,10 +27,15 @@ DEFAULTS = {
     "gmail_delegate": "",
     "gmail_oauth_client": "",
     "gmail_token_prefix": "",
+    "oauth_redirect_uri": "",
     "gmail_scopes": (READONLY_SCOPE,),
     "gmail_api_root": "https://gmail.googleapis.com/",
+    "directory_admin": "",
+    "directory_api_root": "https://admin.googleapis.com/",
     "gmail_units_per_minute": 6_000,
+    "gmail_units_per_day": None,
     "gmail_prices": "2026",
+    "recovery": "thread-history",
     "watch_label_ids": (),
     "watch_label_filter_behavior": "include",
     "sweep_quiet": timedelta(minutes=15),
@@ -39,6 +44,7 @@ DEFAULTS = {
     "store": "firestore",
     "log_level": "INFO",
     "pubsub_emulator_host": "",
+    "secret_manager_emulator_host": "",
 }
 GOOD = [
     ("GOOGLE_CLOUD_PROJECT", "example.com:my-project", "google_cloud_project", "example.com:my-project"),
@@ -56,15 +62,31 @@ GOOD = [
         "projects/example.com:p/secrets/A-b_9",
     ),
     ("GMAIL_TOKEN_PREFIX", "projects/p/secrets/token-", "gmail_token_prefix", "projects/p/secrets/token-"),
+    *(
+        ("OAUTH_REDIRECT_URI", address, "oauth_redirect_uri", address)
+        for address in (
+            "https://mail.example.com/oauth/callback",
+            "https://region-p.cloudfunctions.net/oauth_callback/oauth/callback",
+            "http://localhost:8765/oauth/callback",
+            "http://127.0.0.1/oauth/callback",
+        )
+    ),
     ("GMAIL_SCOPES", "https://mail.google.com/", "gmail_scopes", ("https://mail.google.com/",)),
     ("GMAIL_SCOPES", "https://a/b,https://a/c", "gmail_scopes", ("https://a/b", "https://a/c")),
     ("GMAIL_SCOPES", "https://a/b  https://a/c", "gmail_scopes", ("https://a/b", "https://a/c")),
     ("GMAIL_API_ROOT", "http://127.0.0.1:8080", "gmail_api_root", "http://127.0.0.1:8080/"),
     ("GMAIL_API_ROOT", "http://127.0.0.1:8080/", "gmail_api_root", "http://127.0.0.1:8080/"),
+    ("DIRECTORY_ADMIN", "root@example.com", "directory_admin", "root@example.com"),
+    ("DIRECTORY_API_ROOT", "http://127.0.0.1:8087", "directory_api_root", "http://127.0.0.1:8087/"),
     ("GMAIL_UNITS_PER_MINUTE", "15000", "gmail_units_per_minute", 15_000),
     ("GMAIL_UNITS_PER_MINUTE", "500", "gmail_units_per_minute", 500),
+    ("GMAIL_UNITS_PER_DAY", "1000000", "gmail_units_per_day", 1_000_000),
+    ("GMAIL_UNITS_PER_DAY", "10000", "gmail_units_per_day", 10_000),
+    ("GMAIL_UNITS_PER_DAY", " ", "gmail_units_per_day", None),
     ("GMAIL_PRICES", "legacy", "gmail_prices", "legacy"),
     ("GMAIL_PRICES", "2026", "gmail_prices", "2026"),
+    ("RECOVERY", "full", "recovery", "full"),
+    ("RECOVERY", "thread-history", "recovery", "thread-history"),
     ("WATCH_LABEL_IDS", "INBOX, Label_7", "watch_label_ids", ("INBOX", "Label_7")),
     ("WATCH_LABEL_FILTER_BEHAVIOR", "EXCLUDE", "watch_label_filter_behavior", "exclude"),
     ("SWEEP_QUIET_MINUTES", "0.5", "sweep_quiet", timedelta(seconds=30)),
@@ -76,6 +98,7 @@ GOOD = [
     ("LOG_LEVEL", "debug", "log_level", "DEBUG"),
     ("PUBSUB_EMULATOR_HOST", "localhost:8085", "pubsub_emulator_host", "localhost:8085"),
     ("PUBSUB_EMULATOR_HOST", "[::1]:8085", "pubsub_emulator_host", "[::1]:8085"),
+    ("SECRET_MANAGER_EMULATOR_HOST", "127.0.0.1:8086", "secret_manager_emulator_host", "127.0.0.1:8086"),
 ]
 BAD = [
     ("GOOGLE_CLOUD_PROJECT", "projects/my-project"),
@@ -97,7 +120,16 @@ BAD = [
     ("GMAIL_TOKEN_PREFIX", "token-"),
     ("GMAIL_TOKEN_PREFIX", "projects/p/secrets/"),
     ("GMAIL_TOKEN_PREFIX", "projects/p/secrets/" + "t" * 216),
+    ("OAUTH_REDIRECT_URI", "a.io/oauth/callback"),
+    ("OAUTH_REDIRECT_URI", "http://a.io/oauth/callback"),
+    ("OAUTH_REDIRECT_URI", "https://a.io/"),
+    ("OAUTH_REDIRECT_URI", "https://a.io/oauth/callback/"),
+    ("OAUTH_REDIRECT_URI", "https://a.io/oauth/callback?to=me"),
+    ("OAUTH_REDIRECT_URI", "https://a.io/#/oauth/callback"),
     ("GMAIL_SCOPES", ","),
+    ("DIRECTORY_ADMIN", "root"),
+    ("DIRECTORY_ADMIN", "root@example.com, admin@example.com"),
+    ("DIRECTORY_API_ROOT", "admin.googleapis.com"),
     ("GMAIL_API_ROOT", "gmail.googleapis.com"),
     ("GMAIL_API_ROOT", "ftp://gmail.googleapis.com/"),
     ("GMAIL_API_ROOT", "https://gmail.googleapis.com/gmail/v1"),
@@ -106,7 +138,10 @@ BAD = [
     ("GMAIL_UNITS_PER_MINUTE", "-6000"),
     ("GMAIL_UNITS_PER_MINUTE", "6000.5"),
     ("GMAIL_UNITS_PER_MINUTE", "9" * 5_000),
+    *(("GMAIL_UNITS_PER_DAY", value) for value in ("none", "0", "9999", "-1", "1e6", "9" * 5_000)),
     ("GMAIL_PRICES", "2025"),
+    ("RECOVERY", "none"),
+    ("RECOVERY", "Full"),
     ("WATCH_LABEL_FILTER_BEHAVIOR", "all"),
     *(
         (name, value)
@@ -121,6 +156,7 @@ BAD = [
     ("LOG_LEVEL", "10"),
     ("PUBSUB_EMULATOR_HOST", "localhost"),
     ("PUBSUB_EMULATOR_HOST", "http://localhost:8085"),
+    ("SECRET_MANAGER_EMULATOR_HOST", "http://127.0.0.1:8086"),
 ]
 
 

@@ -46,6 +46,8 @@ CODES = {
 PUSHES = ["sync_history", "run_work"]
 SCHEDULES = ["renew_watches", "sweep_mailboxes"]
 PEOPLE = ["trigger_sync", "manage_mailboxes"]
+BROWSERS = ["oauth_callback"]
+CALLBACKS = ["manage_mailboxes", "oauth_callback"]
 
 
 def closed_port() -> int:
@@ -181,7 +183,7 @@ def check(response: TestResponse, code: int, *, head: bool = False) -> None:
 
 def test_every_entry_point_is_tested_here() -> None:
     """A function that is added to main.py gets its requests in the tables below."""
-    assert sorted(source.entry_points()) == sorted(PUSHES + SCHEDULES + PEOPLE)
+    assert sorted(source.entry_points()) == sorted(PUSHES + SCHEDULES + PEOPLE + BROWSERS)
 
 
 def test_entry_points_are_what_is_deployed_locally() -> None:
@@ -349,8 +351,23 @@ def test_a_method_nobody_uses(deployment: Deployment, target: str, method: str) 
         *(
             ("manage_mailboxes", method, f"/mailboxes/{ADA}", 405)
             for method in METHODS
-            if method not in ("GET", "HEAD", "PUT")
+            if method not in ("GET", "HEAD", "PUT", "DELETE")
         ),
+        *(
+            ("manage_mailboxes", method, f"/mailboxes/{ADA}/{task}", 405)
+            for task, allowed in (("stop", ("POST",)), ("plan", ("GET", "HEAD")))
+            for method in METHODS
+            if method not in allowed
+        ),
+        ("manage_mailboxes", "DELETE", "/mailboxes/nobody@example.com", 404),
+        ("manage_mailboxes", "DELETE", "/mailboxes/nobody", 400),
+        ("manage_mailboxes", "DELETE", f"/mailboxes/{ADA}?wait=-1", 400),
+        ("manage_mailboxes", "POST", "/mailboxes/nobody@example.com/stop", 404),
+        ("manage_mailboxes", "POST", "/mailboxes/nobody/stop", 400),
+        ("manage_mailboxes", "POST", f"/mailboxes/{ADA}/stop?wait=soon", 400),
+        ("manage_mailboxes", "GET", "/mailboxes/nobody/plan", 400),
+        *(("manage_mailboxes", method, "/mailboxes:discover", 405) for method in METHODS if method != "POST"),
+        ("manage_mailboxes", "POST", "/mailboxes:discover", 400),
         *(("manage_mailboxes", method, "/nowhere", 404) for method in METHODS),
         ("manage_mailboxes", "GET", "/mailboxes", 200),
         ("manage_mailboxes", "HEAD", "/mailboxes", 200),
@@ -368,6 +385,11 @@ def test_a_method_nobody_uses(deployment: Deployment, target: str, method: str) 
         ("manage_mailboxes", "PUT", "/mailboxes/nobody", 400),
         ("manage_mailboxes", "PUT", f"/mailboxes/{ADA}", 200),
         ("manage_mailboxes", "GET", f"/mailboxes/{ADA}/plan/x", 404),
+        # Where nobody is asked for consent.
+        ("manage_mailboxes", "GET", f"/connect?mailbox={ADA}", 400),
+        *(("manage_mailboxes", method, "/connect", 405) for method in METHODS if method not in ("GET", "HEAD")),
+        *((target, method, "/oauth/callback", 405) for target in CALLBACKS for method in METHODS if method != "GET"),
+        *(("oauth_callback", "GET", path, 404) for path in ("/", "/mailboxes", f"/mailboxes/{ADA}", "/connect")),
     ],
     ids=lambda value: value if isinstance(value, str) and len(value) < 60 else str(value)[:60],
 )
@@ -375,6 +397,18 @@ def test_a_request_of_a_person(deployment: Deployment, target: str, method: str,
     """Each wrong method, path, address or parameter has its answer; reading and being wrong write nothing."""
     before = deployment.documents()
     check(deployment.function(target).open(path, method=method), code, head=method == "HEAD")
+    assert deployment.documents() == before
+
+
+@pytest.mark.parametrize("query", ["", "?state=a.b&code=c", "?state=%ff&state=&code=%00", f"?error={MANY_DIGITS}"])
+@pytest.mark.parametrize("target", CALLBACKS)
+def test_an_answer_that_nobody_asked_for(deployment: Deployment, target: str, query: str) -> None:
+    """A browser gets a page that repeats nothing; nothing is written."""
+    before = deployment.documents()
+    response = deployment.function(target).get(f"/oauth/callback{query}")
+    assert (response.status_code, response.content_type) == (400, "text/html; charset=utf-8")
+    assert "Not connected" in response.text
+    assert len(response.text) < 2_000
     assert deployment.documents() == before
 
 
@@ -397,6 +431,7 @@ def test_what_browsers_ask_for(deployment: Deployment, target: str, path: str) -
 
 
 PATHS = ["/", "/mailboxes", "//mailboxes", "/mailboxes/", "/mailboxes/x/sync", "/mailboxes/%00@x/sync", "/%ff", "/*"]
+PATHS += ["/connect", "/oauth/callback"]
 
 
 @pytest.mark.parametrize("target", source.entry_points())
@@ -466,6 +501,7 @@ def test_the_log(deployment: Deployment, target: str, capsys: pytest.CaptureFixt
         lambda: client.post("/mailboxes/nobody@example.com/sync", query_string={"token": TOKEN}, headers=headers),
         lambda: client.put(f"/mailboxes/{ADA}", data=json.dumps({"policy": {TOKEN: True}}), headers=headers),
         lambda: client.get(f"/mailboxes/{ADA}", query_string={"access_token": TOKEN}, headers=headers),
+        lambda: client.get("/oauth/callback", query_string=dict.fromkeys(("state", "code", "error"), TOKEN)),
     ]
     for request in requests:
         request()

@@ -21,8 +21,10 @@ The words, used alike in code, documents, logs and errors:
 
 The map, from the inside out; nothing in the first three groups knows Google, HTTP or the environment:
 
-    values     model  documents  slice  errors  quota  ports  log
-    decisions  history (fold)  planner (what to fetch)  mirror (what to write)  content  labels  parked  fence
-    effects    engine (one turn)  catch_up  reconcile (listing, mending)  lease (the commit)  fetch  retry  mailboxes
-    edge       notification  config  app (wiring)  api (HTTP)  adapters/ (one file per technology)
+    values     model  documents  slice  errors  errand  quota  ports  log
+    decisions  history (fold)  planner (what to fetch)  pages  mirror (what to write)  content  policy  labels  parked
+               fence  consent  estimate
+    effects    engine (one turn)  hints  catch_up  reconcile (listing, mending)  lease (the commit)  fetch  retry
+               mailboxes  stop  purge  discovery  web_consent
+    edge       notification  config  app  wiring  api (HTTP)  browser_page  adapters/ (one file per technology)
 """

@@ -4,29 +4,45 @@ Knows: routes, methods, parameters and Google's error model. Does not know: what
 never a 5xx for input.
 """
 
+import base64
 import json
 import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from flask import Request, Response
 
 from mailmirror.app import App, TriggerMode, log_unexpected
+from mailmirror.browser_page import HEADERS, page
+from mailmirror.discovery import Crowd, Place
 from mailmirror.documents import to_document
-from mailmirror.errors import InvalidInput, MailmirrorError
+from mailmirror.errors import ConsentNotGiven, InvalidInput, MailmirrorError
 from mailmirror.log import log
-from mailmirror.mailboxes import mailbox_id
-from mailmirror.model import Mailbox, Policy
+from mailmirror.mailboxes import at_rest, mailbox_id
+from mailmirror.model import Mailbox, Policy, Receipt
 from mailmirror.notification import json_object
+from mailmirror.policy import read_policy
+from mailmirror.web_consent import WebConsent
 
 Handler = Callable[..., Response]
 
 # trigger_sync answers within this time, in seconds.
 DEFAULT_WAIT = 50.0
 MAX_WAIT = 300.0
+# Stopping and deleting answer within this time, and go on by themselves.
+MAX_WISH_WAIT = 100.0
+# A discovery answers soon after this time: one mailbox more, at the most.
+MAX_DISCOVERY_WAIT = 100.0
 PAGE_SIZE = 100
+# What users read after having been asked for consent.
+_LATER = "Open the link again in a few minutes."
+_OPERATOR = "Tell whoever sent you the link; Mailmirror's log has the reason. Then open the link again."
+_THANKS = "You may close this window. You can take this back at any time at https://myaccount.google.com/connections."
+# A host name or address, with or without a port.
+_HOST = re.compile(r"(?P<name>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?")
 MODES: dict[str, TriggerMode] = {"incremental": "incremental", "full": "full", "audit": "audit"}
 
 
@@ -86,7 +102,9 @@ def trigger_sync(app: App, request: Request) -> Response:
 
 
 def manage_mailboxes(app: App, request: Request) -> Response:
-    """`PUT /mailboxes/{m}`, `GET /mailboxes`, `GET /mailboxes/{m}`."""
+    """`PUT`, `GET` and `DELETE /mailboxes/{m}`, `POST /mailboxes/{m}/stop`, `GET /mailboxes`, `GET
+    /mailboxes/{m}/plan`, `POST /mailboxes:discover`.
+    """
 
     def connect(address: str) -> Response:
         mailbox, created = app.connect(address, _policy(request.get_data()))
@@ -103,12 +121,95 @@ def manage_mailboxes(app: App, request: Request) -> Response:
     def status(address: str) -> Response:
         return _json(mailbox_json(app.mailbox(address)))
 
+    def stop(address: str) -> Response:
+        mailbox = app.stop(address, _wait(request, MAX_WISH_WAIT))
+        return _json(mailbox_json(mailbox), 200 if at_rest(mailbox) else 202)
+
+    def delete(address: str) -> Response:
+        left = app.delete(address, _wait(request, MAX_WISH_WAIT))
+        if isinstance(left, Receipt):
+            return _json(to_document(left))
+        purge = None if left.purge is None else to_document(left.purge)
+        return _json({"status": "purging", "purge": purge}, 202)
+
+    def plan(address: str) -> Response:
+        return _json({"mailbox": mailbox_id(address)} | to_document(app.plan(address)))
+
+    def discover() -> Response:
+        wish = _wish(request.get_data())
+        wait = _wait(request, MAX_DISCOVERY_WAIT)
+        found = app.discover(wish.crowd, wish.place, policy=wish.policy, dry_run=wish.dry_run, wait=wait)
+        answer = to_document(found) | {"dryRun": wish.dry_run}
+        rest = answer.pop("next")
+        return _json(answer if rest is None else answer | {"nextPageToken": _page_token(found.next or Place())})
+
     return _route(
         request,
         Route("PUT", r"/mailboxes/([^/]+)", connect),
         Route("GET", r"/mailboxes", listing),
         Route("GET", r"/mailboxes/([^/]+)", status),
+        Route("DELETE", r"/mailboxes/([^/]+)", delete),
+        Route("POST", r"/mailboxes/([^/]+)/stop", stop),
+        Route("GET", r"/mailboxes/([^/]+)/plan", plan),
+        Route("POST", r"/mailboxes:discover", discover),
+        Route("GET", r"/connect", partial(_connect_link, app, request)),
+        Route("GET", r"/oauth/callback", partial(_consent_answered, app, request)),
     )
+
+
+def oauth_callback(app: App, request: Request) -> Response:
+    """`GET /oauth/callback` and nothing else, so that it can be open to everybody's browser."""
+    return _route(request, Route("GET", r"/oauth/callback", partial(_consent_answered, app, request)))
+
+
+def _connect_link(app: App, request: Request) -> Response:
+    """Send whoever asks on to Google, and show the address for those who pass it on."""
+    link = _consent(app).link(request.args.get("mailbox"), f"{_here(request)}/oauth/callback")
+    answer = _json({"url": link.url, "expiresAt": link.expires_at}, 302)
+    answer.headers.update({"Location": link.url, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
+    return answer
+
+
+def _consent_answered(app: App, request: Request) -> Response:
+    """Take a user's answer. Who brings it is a person with a browser, who gets a page whatever happens."""
+    if request.method != "GET":
+        # Not for HEAD: an answer is good for one time.
+        return _not_allowed("GET")
+    given = {name: request.args.get(name, "") for name in ("state", "code", "error")}
+    try:
+        mailbox = _consent(app).answered(**given)
+        app.connect(mailbox, None)
+    except MailmirrorError as error:
+        log("request_failed", level=logging.INFO, error=type(error).__name__, reason=str(error))
+        if isinstance(error, ConsentNotGiven):
+            return _page(error.http_status, "Not connected", str(error), error.action)
+        # Everybody may see this page: what is not the user's matter is for the log.
+        if error.http_status in (429, 503):
+            return _page(error.http_status, "Not at the moment", "This could not be finished.", _LATER)
+        return _page(error.http_status, "Not connected", "Mailmirror is not set up for this.", _OPERATOR)
+    except Exception as error:  # noqa: BLE001 -- as in _answer: no trace for anybody
+        log_unexpected(error)
+        return _page(503, "Not at the moment", "Something unexpected happened.", _OPERATOR)
+    return _page(200, "Connected", f"Mailmirror reads {mailbox} from now on.", _THANKS)
+
+
+def _page(status: int, title: str, *paragraphs: str) -> Response:
+    return Response(page(title, *paragraphs), status=status, headers=dict(HEADERS))
+
+
+def _consent(app: App) -> WebConsent:
+    if app.consent is None:
+        raise InvalidInput("Nobody is asked for consent here, because GMAIL_AUTH is not oauth.")
+    return app.consent
+
+
+def _here(request: Request) -> str:
+    """The server as its caller knows it: behind TLS, unless it is on the caller's machine."""
+    host = _HOST.fullmatch(request.host)
+    if host is None:
+        raise InvalidInput("The Host header must be a host name, with or without a port.")
+    local = host["name"] in ("localhost", "127.0.0.1", "[::1]")
+    return f"{'http' if local else 'https'}://{request.host}"
 
 
 def mailbox_json(mailbox: Mailbox) -> dict[str, object]:
@@ -119,32 +220,67 @@ def mailbox_json(mailbox: Mailbox) -> dict[str, object]:
 
 
 def _policy(body: bytes) -> Policy | None:
-    """Read `{"policy": {"includeSpamTrash": true, "drafts": false}}`; no body or no policy keeps what there is."""
+    """Read `{"policy": {"drafts": true}}`; no body or no policy keeps what there is, or takes the default."""
     if not body.strip():
         return None
     wish = json_object(body, "The body")
-    given = wish.get("policy")
-    if wish.keys() - {"policy"} or (given is not None and not isinstance(given, dict)):
+    if wish.keys() - {"policy"}:
         raise InvalidInput('The body must be {"policy": {…}}.')
-    if given is None:
-        return None
-    if given.keys() - {"includeSpamTrash", "drafts"} or not all(isinstance(value, bool) for value in given.values()):
-        raise InvalidInput("A policy has includeSpamTrash and drafts, each true or false.")
-    default = Policy()
-    return Policy(
-        include_spam_trash=given.get("includeSpamTrash", default.include_spam_trash),
-        drafts=given.get("drafts", default.drafts),
-    )
+    return read_policy(wish.get("policy"))
 
 
-def _wait(request: Request) -> float:
+def _wait(request: Request, most: float = MAX_WAIT) -> float:
     try:
         wait = float(request.args.get("wait", DEFAULT_WAIT))
     except ValueError:
         wait = -1.0
-    if not 0 <= wait <= MAX_WAIT:
-        raise InvalidInput(f"wait must be a number of seconds from 0 to {MAX_WAIT:.0f}.")
+    if not 0 <= wait <= most:
+        raise InvalidInput(f"wait must be a number of seconds from 0 to {most:.0f}.")
     return wait
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """Whom somebody wants to discover, and how."""
+
+    crowd: Crowd
+    place: Place
+    policy: Policy | None
+    dry_run: bool
+
+
+def _wish(body: bytes) -> _Wish:
+    """Read `{"group": "sales@example.com"}` or `{"orgUnit": "/Sales"}`, with `policy`, `dryRun` and `pageToken`."""
+    wish = json_object(body, "The body")
+    group, unit, dry_run = wish.get("group"), wish.get("orgUnit"), wish.get("dryRun", False)
+    if wish.keys() - {"group", "orgUnit", "policy", "dryRun", "pageToken"} or (group is None) == (unit is None):
+        raise InvalidInput(
+            'The body must have either "group" or "orgUnit", and may have "policy", "dryRun" and "pageToken".'
+        )
+    if not isinstance(dry_run, bool):
+        raise InvalidInput("dryRun must be true or false.")
+    if unit is not None and not (isinstance(unit, str) and unit.startswith("/")):
+        raise InvalidInput("orgUnit must be the full path of an organisational unit, such as /Sales; / is everybody.")
+    crowd = Crowd("group", mailbox_id(group)) if unit is None else Crowd("org_unit", unit)
+    return _Wish(crowd, _place(wish.get("pageToken")), read_policy(wish.get("policy")), dry_run)
+
+
+def _page_token(place: Place) -> str:
+    """Return a place as a token that says nothing to people."""
+    text = json.dumps([place.page_token, place.after])
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def _place(token: object) -> Place:
+    if token is None:
+        return Place()
+    try:
+        page_token, after = json.loads(base64.urlsafe_b64decode(str(token)))
+    except (ValueError, TypeError, RecursionError):
+        page_token, after = None, None
+    if not isinstance(page_token, str | None) or not isinstance(after, str):
+        raise InvalidInput("pageToken must be the nextPageToken of the answer before.")
+    return Place(page_token, after)
 
 
 def _route(request: Request, *routes: Route) -> Response:
@@ -174,7 +310,9 @@ def _answer(handle: Callable[[], Response]) -> Response:
     try:
         return handle()
     except MailmirrorError as error:
-        log("request_failed", level=logging.INFO, error=type(error).__name__, reason=str(error))
+        # A sentence about what somebody sent may repeat it: to them, and to nobody else.
+        reason = None if isinstance(error, InvalidInput) else str(error)
+        log("request_failed", level=logging.INFO, error=type(error).__name__, reason=reason)
         return _error(error.http_status, error.status, f"{error} {error.action}")
     except Exception as error:  # noqa: BLE001 -- the outermost frame: a caller gets Google's error model, no trace
         log_unexpected(error)

@@ -1,51 +1,43 @@
-"""The application: ports wired to adapters, the work of each entry point, the acknowledgement rule and JSON logs.
+"""The application: the work of each entry point over ports, the acknowledgement rule and JSON logs.
 
-Knows: which adapter serves which port, and that a failure's own `acknowledge` decides what Pub/Sub is answered. Does
-not know: HTTP routes (`api`) or how mail is synced (`engine`). Law 8.
+Knows: that a failure's own `acknowledge` decides what Pub/Sub is answered. Does not know: adapters (`wiring`), HTTP
+routes (`api`) or how mail is synced (`engine`). Law 8.
 """
 
 import json
 import logging
-import os
-import socket
-import sqlite3
 import sys
-import time
 import traceback
-import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from mailmirror import mailboxes
-from mailmirror.config import BadSetting, Settings
+from mailmirror.discovery import Crowd, Discovery, Found, Place
 from mailmirror.documents import from_document
-from mailmirror.engine import Errand, SyncEngine, Turn
-from mailmirror.errors import InvalidInput, MailmirrorError, Throttled, UnknownMailbox
+from mailmirror.engine import SyncEngine
+from mailmirror.errand import CONTINUATION, Errand, Turn
+from mailmirror.errors import (
+    DirectoryRejected,
+    InvalidInput,
+    MailmirrorError,
+    Throttled,
+    UnknownMailbox,
+)
+from mailmirror.estimate import Estimate, Terms, first_sync, survey
 from mailmirror.lease import Pace
 from mailmirror.log import log
-from mailmirror.model import Mailbox, MailboxId, Policy, Run
+from mailmirror.model import Mailbox, MailboxId, Policy, Receipt, Run, Wanted
 from mailmirror.notification import read_notification, read_work
-from mailmirror.ports import Blobs, Clock, GmailAccounts, Publisher, Store
-from mailmirror.quota import PRICES
+from mailmirror.ports import Blobs, Clock, Directory, GmailAccounts, Publisher, Store, Task
+from mailmirror.reconcile import Recovery
+from mailmirror.web_consent import WebConsent
 
 # How often trigger_sync looks again while another worker has the lease.
 POLL_SECONDS = 0.5
 
 TriggerMode = Literal["incremental", "full", "audit"]
-
-
-class SystemClock:
-    """The machine's clock."""
-
-    def now(self) -> datetime:
-        """Return the current time."""
-        return datetime.now(UTC)
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        time.sleep(seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +67,32 @@ class App:
         pace: Pace,
         step: timedelta,
         new_run_id: Callable[[], str],
+        consent: WebConsent | None = None,
+        directory: Directory | None = None,
+        units_per_minute: int = 6_000,
+        units_per_day: int | None = None,
+        recovery: Recovery = "thread-history",
     ) -> None:
-        """Wire the application; see `SyncEngine` for the ports. `step` bounds one invocation's work."""
+        """Wire the application; see `SyncEngine` for the ports and `recovery`.
+
+        Args:
+            step: bounds one invocation's work.
+            consent: asks users for consent, where mailboxes are opened by it.
+            directory: lists people; None where nobody said as whom.
+            units_per_minute, units_per_day: a user's quota, as `plan` reckons with it.
+        """
         self.accounts = accounts
         self.store = store
         self.publisher = publisher
         self.clock = clock
         self.step = step
         self.new_run_id = new_run_id
-        self.engine = SyncEngine(accounts, store, blobs, clock, prices=prices, new_owner=new_owner, pace=pace)
+        self.consent = consent
+        self.directory = directory
+        self.terms = Terms(prices, units_per_minute, step.total_seconds(), units_per_day)
+        self.engine = SyncEngine(
+            accounts, store, blobs, clock, prices=prices, new_owner=new_owner, pace=pace, recovery=recovery
+        )
 
     # Pushes
 
@@ -124,14 +133,15 @@ class App:
     def run_work(self, body: bytes) -> None:
         """Handle a work message: one step of whatever the mailbox needs."""
         work = read_work(body)
-        self._sync(Errand(work.mailbox, self.clock.now() + self.step, renew=work.task == "renew"))
+        self._sync(Errand(work.mailbox, self.clock.now() + self.step, renew=work.task == "renew", purges=True))
 
     def _sync(self, errand: Errand) -> Turn:
         turn = self.engine.sync(errand)
         _log_turn(errand, turn)
-        if turn.status == "unfinished":
+        task = CONTINUATION.get(turn.status)
+        if task is not None:
             # After the release, so that whoever gets it finds the lease free.
-            self.publisher.publish(errand.mailbox, "sync")
+            self.publisher.publish(errand.mailbox, task)
         return turn
 
     # Schedules
@@ -168,6 +178,49 @@ class App:
             raise UnknownMailbox(f"Mailbox {name} is not connected.")
         return mailbox
 
+    def plan(self, address: str) -> Estimate:
+        """Return what a first sync of a mailbox takes, connected or not. Nothing is written."""
+        name = mailboxes.mailbox_id(address)
+        stored = self.store.mailbox(name)
+        seen = survey(self.accounts.open(name, stored.quota if stored is not None else None), name)
+        policy = stored.policy if stored is not None else Policy()
+        estimate = first_sync(seen, replace(self.terms, bodies=policy.bodies))
+        log("mailbox_estimated", name, messages=seen.messages, units=estimate.units.value)
+        return estimate
+
+    def discover(self, crowd: Crowd, place: Place, *, policy: Policy | None, dry_run: bool, wait: float) -> Found:
+        """Connect the people of a group or an organisational unit; see `Discovery`.
+
+        Args:
+            crowd: whom.
+            place: where to begin.
+            policy: which messages to mirror.
+            dry_run: only say who would be connected.
+            wait: seconds; who is not done by then is done from the place that is returned.
+
+        Raises:
+            DirectoryRejected: nobody said as whom the Directory API is to be asked.
+        """
+        if self.directory is None:
+            raise DirectoryRejected(
+                "Nobody may list people yet: set DIRECTORY_ADMIN to the address of an administrator of the Workspace"
+                " account, with GMAIL_AUTH=delegation."
+            )
+        discovery = Discovery(
+            self.store, self.accounts, self.publisher, self.clock, self.directory, policy=policy, dry_run=dry_run
+        )
+        found = discovery.run(crowd, place, self.clock.now() + timedelta(seconds=wait))
+        log(
+            "discovered",
+            connected=len(found.connected),
+            confirmed=len(found.confirmed),
+            skipped=len(found.skipped),
+            failed=len(found.failed),
+            complete=found.next is None,
+            dry_run=dry_run,
+        )
+        return found
+
     def trigger_sync(self, address: str, mode: TriggerMode, wait: float) -> Triggered:
         """Sync a mailbox now, and let it go on by itself if that takes longer than `wait` seconds.
 
@@ -177,29 +230,22 @@ class App:
             wait: seconds.
 
         Raises:
-            UnknownMailbox, AccessRevoked, GmailRejected, Throttled, GmailUnavailable, StoreUnavailable: as named.
+            UnknownMailbox, MailboxStopped, BeingPurged, AccessRevoked, GmailRejected, Throttled, GmailUnavailable,
+            StoreUnavailable: as named.
         """
-        name = self.mailbox(address).email_address
+        name = mailboxes.wanted_live(self.mailbox(address)).email_address
         deadline = self.clock.now() + timedelta(seconds=wait)
         run_id = None
         if mode != "incremental":
             run_id = mailboxes.request_run(self.store, self.clock, name, mode, self.new_run_id())
         messages = threads = 0
         while True:
-            errand = Errand(name, deadline, runs=run_id is not None, insist=True)
-            try:
-                turn = self.engine.sync(errand)
-            except MailmirrorError as error:
-                if not error.acknowledge:
-                    # Nobody pushes this again, as Pub/Sub would.
-                    self.publisher.publish(name, "sync")
-                raise
-            if turn.status != "held":
-                # Who waits for another worker looks twice a second: nothing is told of that.
-                _log_turn(errand, turn)
+            turn = self._turn(Errand(name, deadline, runs=run_id is not None, insist=True), "sync")
             messages, threads = messages + turn.messages, threads + turn.threads
             if turn.status == "throttled":
                 raise Throttled(f"Gmail's quota for {name} is used up.")
+            if turn.status in ("stopped", "purging", "purged", "unknown"):
+                mailboxes.wanted_live(self.mailbox(name))
             run = self._run_of(name, run_id)
             if run is not None and not run.active:
                 if turn.status == "unfinished":
@@ -208,7 +254,9 @@ class App:
                 return Triggered(mode, "done", run.id, run.threads_processed, run.messages_processed)
             if run_id is None and turn.status == "done":
                 return Triggered(mode, "done", None, threads, messages)
-            if self.clock.now() >= deadline or (run_id is None and turn.status == "unfinished"):
+            # Done, and the run is not: it rests until there is quota for it, tomorrow.
+            over = turn.status == ("unfinished" if run_id is None else "done")
+            if over or self.clock.now() >= deadline:
                 break
             self.clock.sleep(POLL_SECONDS)
         self.publisher.publish(name, "sync")
@@ -217,6 +265,91 @@ class App:
         # What an incremental sync leaves running is a run that was under way.
         under_way = self.mailbox(name).active_run
         return Triggered(mode, "running", run_id or (under_way.id if under_way else None), threads, messages)
+
+    def stop(self, address: str, wait: float) -> Mailbox:
+        """Stop a mailbox: it keeps what was mirrored, and nothing is synced until it is connected again.
+
+        Args:
+            address: the mailbox.
+            wait: seconds; it is stopped all the same if that takes longer, because another worker still ends.
+
+        Returns:
+            The mailbox as it is then; whether it is stopped is for `mailboxes.at_rest` to say.
+
+        Raises:
+            UnknownMailbox, BeingPurged, Throttled, GmailUnavailable, StoreUnavailable: as named.
+        """
+        name = mailboxes.mailbox_id(address)
+        mailboxes.stop(self.store, self.publisher, self.clock, name)
+        state = self._carried_out(name, "stopped", wait)
+        if state is None:
+            raise UnknownMailbox(f"Mailbox {name} is not connected.")
+        return state
+
+    def delete(self, address: str, wait: float) -> Receipt | Mailbox:
+        """Delete a mailbox and everything that was mirrored; Gmail keeps its mail.
+
+        Args:
+            address: the mailbox.
+            wait: seconds; the deletion goes on by itself if it takes longer.
+
+        Returns:
+            The receipt, also of a mailbox deleted earlier; or the mailbox with what is gone so far.
+
+        Raises:
+            UnknownMailbox, GmailUnavailable, GmailRejected, StoreUnavailable: as named.
+        """
+        name = mailboxes.mailbox_id(address)
+        try:
+            mailboxes.purge(self.store, self.publisher, self.clock, name)
+        except UnknownMailbox:
+            receipt = self.store.receipt(name)
+            if receipt is None:
+                raise
+            return receipt
+        state = self._carried_out(name, "purged", wait)
+        if state is not None and state.wanted == "purged":
+            return state
+        receipt = self.store.receipt(name)
+        if receipt is None:
+            raise UnknownMailbox(f"Mailbox {name} is not connected.")
+        return receipt
+
+    def _carried_out(self, mailbox: MailboxId, wanted: Wanted, wait: float) -> Mailbox | None:
+        """Work on what is wanted of a mailbox for so long; return the mailbox then, None if there is none any more.
+
+        It goes on by itself from there: the work was published before. Whoever got it, and found the lease taken by
+        this worker, has left it to this one, so it is published again.
+        """
+        deadline = self.clock.now() + timedelta(seconds=wait)
+        task: Task = "purge" if wanted == "purged" else "sync"
+        turn: Turn | None = None
+        while True:
+            state = self.store.mailbox(mailbox)
+            settled = state is None or state.wanted != wanted or mailboxes.at_rest(state)
+            if settled or (turn is not None and self.clock.now() >= deadline):
+                # Settled is also what somebody wants otherwise by now: then this turn may have left something of that.
+                left = None if turn is None else CONTINUATION.get(turn.status) if settled else task
+                if left is not None:
+                    self.publisher.publish(mailbox, left)
+                return state
+            turn = self._turn(Errand(mailbox, deadline, purges=wanted == "purged"), task)
+            if turn.status == "held":
+                self.clock.sleep(POLL_SECONDS)
+
+    def _turn(self, errand: Errand, task: Task) -> Turn:
+        """Do a turn for somebody who waits; should it fail, the task is left to others."""
+        try:
+            turn = self.engine.sync(errand)
+        except MailmirrorError as error:
+            if not error.acknowledge:
+                # Nobody pushes this again, as Pub/Sub would.
+                self.publisher.publish(errand.mailbox, task)
+            raise
+        if turn.status != "held":
+            # Who waits for another worker looks twice a second: nothing is told of that.
+            _log_turn(errand, turn)
+        return turn
 
     def _run_of(self, mailbox: MailboxId, run_id: str | None) -> Run | None:
         if run_id is None:
@@ -242,77 +375,6 @@ def _log_turn(errand: Errand, turn: Turn) -> None:
         lag=turn.lag,
         parked=turn.parked,
     )
-
-
-def from_settings(settings: Settings) -> App:
-    """Return the application on the adapters that the settings name; each is imported here, and only when it is used.
-
-    Raises:
-        BadSetting: what a setting names cannot be opened.
-    """
-    from mailmirror.adapters.credentials import for_mailbox
-    from mailmirror.adapters.gmail import GmailApiAccounts
-    from mailmirror.adapters.pubsub import PubSubPublisher
-
-    clock = SystemClock()
-    accounts = GmailApiAccounts(
-        for_mailbox(
-            settings.gmail_auth,
-            settings.gmail_delegate,
-            settings.gmail_scopes,
-            oauth_client=settings.gmail_oauth_client,
-            token_prefix=settings.gmail_token_prefix,
-        ),
-        api_root=settings.gmail_api_root,
-        clock=clock,
-        units_per_minute=settings.gmail_units_per_minute,
-        prices=settings.gmail_prices,
-        topic=settings.gmail_topic,
-        watch_label_ids=settings.watch_label_ids,
-        watch_label_filter_behavior=settings.watch_label_filter_behavior,
-    )
-    return App(
-        accounts=accounts,
-        store=_store(settings),
-        blobs=_blobs(settings),
-        publisher=PubSubPublisher(settings.work_topic, emulator_host=settings.pubsub_emulator_host or None),
-        clock=clock,
-        prices=PRICES[settings.gmail_prices],
-        new_owner=lambda: f"{os.environ.get('K_REVISION', socket.gethostname())}/{uuid.uuid4()}",
-        pace=Pace(lease=settings.lease, quiet=settings.sweep_quiet),
-        step=settings.step,
-        new_run_id=lambda: str(uuid.uuid4()),
-    )
-
-
-def _store(settings: Settings) -> Store:
-    if settings.store.startswith("sqlite:"):
-        from mailmirror.adapters.sqlite import SqliteStore
-
-        try:
-            return SqliteStore(settings.store.removeprefix("sqlite:"))
-        except sqlite3.OperationalError as error:
-            raise BadSetting(f"MAILMIRROR_STORE={settings.store!r} cannot be opened: {error}.") from error
-    from google.auth.exceptions import DefaultCredentialsError
-    from google.cloud import firestore
-
-    from mailmirror.adapters.firestore import FirestoreStore
-
-    try:
-        client = firestore.Client(project=settings.google_cloud_project, database=settings.firestore_database)
-    except DefaultCredentialsError as error:
-        raise BadSetting(f"MAILMIRROR_STORE='firestore' needs Google's credentials: {error}") from error
-    return FirestoreStore(client)
-
-
-def _blobs(settings: Settings) -> Blobs | None:
-    if not settings.body_bucket:
-        return None
-    from google.cloud import storage
-
-    from mailmirror.adapters.storage import StorageBlobs
-
-    return StorageBlobs(storage.Client(project=settings.google_cloud_project), settings.body_bucket)
 
 
 class JsonLines(logging.Formatter):

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Literal, TypeVar, cast, get_args
 
 from mailmirror.quota import PriceTable
+from mailmirror.reconcile import Recovery
 
 Value = TypeVar("Value")
 GmailAuth = Literal["delegation", "oauth", "none"]
 
 READONLY_SCOPE = "https://www.googleapis.com/auth/gmail.readonly"
+_ADDRESS = re.compile(r"[^\s/@]+@[^\s/@]+")
 _TOPIC = re.compile(r"projects/[^/]+/topics/[^/]+")
 # The id of a secret has at most 255 characters; to the prefix of the tokens' a hash of 40 is added.
 _SECRET = re.compile(r"projects/[^/\s]+/secrets/[A-Za-z0-9_-]{1,255}")
@@ -44,10 +46,16 @@ class Settings:
         gmail_delegate: the service account to impersonate.
         gmail_oauth_client: full name of the secret with the OAuth client as the Cloud console downloads it.
         gmail_token_prefix: what the full names of the secrets with the users' refresh tokens begin with.
+        oauth_redirect_uri: where users' browsers bring their consent to; empty: to wherever the link was asked for.
         gmail_scopes: OAuth scopes, separated by spaces or commas.
         gmail_api_root: where Gmail is; moves single and batch calls.
+        directory_admin: the administrator as whom the Directory API lists people; empty: nobody is discovered.
+        directory_api_root: where the Directory API is.
         gmail_units_per_minute: the quota of one user in this project.
+        gmail_units_per_day: what runs may spend of one user's quota from one midnight UTC to the next; empty: no limit.
         gmail_prices: price table, `2026` or `legacy`.
+        recovery: what a run does after history has expired: `thread-history` fetches the threads that changed since,
+            `full` trusts nothing and fetches everything.
         watch_label_ids: narrow the watch to these labels, separated by commas; empty watches everything.
         watch_label_filter_behavior: `include` or `exclude`.
         sweep_quiet: SWEEP_QUIET_MINUTES, how long a mailbox may go without being looked at.
@@ -56,6 +64,7 @@ class Settings:
         store: MAILMIRROR_STORE, `firestore` or `sqlite:PATH`.
         log_level: as in Python's logging.
         pubsub_emulator_host: Google's or the local Pub/Sub stand-in; empty means Pub/Sub.
+        secret_manager_emulator_host: the local stand-in for Secret Manager; empty means Secret Manager.
     """
 
     google_cloud_project: str
@@ -67,10 +76,15 @@ class Settings:
     gmail_delegate: str
     gmail_oauth_client: str
     gmail_token_prefix: str
+    oauth_redirect_uri: str
     gmail_scopes: tuple[str, ...]
     gmail_api_root: str
+    directory_admin: str
+    directory_api_root: str
     gmail_units_per_minute: int
+    gmail_units_per_day: int | None
     gmail_prices: PriceTable
+    recovery: Recovery
     watch_label_ids: tuple[str, ...]
     watch_label_filter_behavior: str
     sweep_quiet: timedelta
@@ -79,6 +93,7 @@ class Settings:
     store: str
     log_level: str
     pubsub_emulator_host: str
+    secret_manager_emulator_host: str
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
@@ -112,10 +127,15 @@ class Settings:
             gmail_delegate=read("GMAIL_DELEGATE", _account, None if auth == "delegation" else ""),
             gmail_oauth_client=read("GMAIL_OAUTH_CLIENT", _secret, None if auth == "oauth" else ""),
             gmail_token_prefix=read("GMAIL_TOKEN_PREFIX", _secret_prefix, None if auth == "oauth" else ""),
+            oauth_redirect_uri=read("OAUTH_REDIRECT_URI", _redirect, ""),
             gmail_scopes=read("GMAIL_SCOPES", _scopes, READONLY_SCOPE),
             gmail_api_root=read("GMAIL_API_ROOT", _root, "https://gmail.googleapis.com/"),
+            directory_admin=read("DIRECTORY_ADMIN", _administrator, ""),
+            directory_api_root=read("DIRECTORY_API_ROOT", _root, "https://admin.googleapis.com/"),
             gmail_units_per_minute=read("GMAIL_UNITS_PER_MINUTE", _units, "6000"),
+            gmail_units_per_day=read("GMAIL_UNITS_PER_DAY", _day, ""),
             gmail_prices=read("GMAIL_PRICES", _prices, "2026"),
+            recovery=read("RECOVERY", _recovery, "thread-history"),
             watch_label_ids=read("WATCH_LABEL_IDS", _words, ""),
             watch_label_filter_behavior=read("WATCH_LABEL_FILTER_BEHAVIOR", _behavior, "include"),
             sweep_quiet=timedelta(minutes=read("SWEEP_QUIET_MINUTES", _positive, "15")),
@@ -124,6 +144,7 @@ class Settings:
             store=read("MAILMIRROR_STORE", _store, "firestore"),
             log_level=read("LOG_LEVEL", _level, "INFO"),
             pubsub_emulator_host=read("PUBSUB_EMULATOR_HOST", _host, ""),
+            secret_manager_emulator_host=read("SECRET_MANAGER_EMULATOR_HOST", _host, ""),
         )
 
 
@@ -140,8 +161,14 @@ def _name(text: str) -> str:
 
 
 def _account(text: str) -> str:
-    if text and not re.fullmatch(r"[^\s/@]+@[^\s/@]+", text):
+    if text and not _ADDRESS.fullmatch(text):
         raise ValueError("it must be a service account's e-mail address")
+    return text
+
+
+def _administrator(text: str) -> str:
+    if text and not _ADDRESS.fullmatch(text):
+        raise ValueError("it must be an administrator's e-mail address")
     return text
 
 
@@ -154,6 +181,15 @@ def _secret(text: str) -> str:
 def _secret_prefix(text: str) -> str:
     if text and not _SECRET_PREFIX.fullmatch(text):
         raise ValueError("it must be the beginning of full names such as projects/my-project/secrets/my-token-")
+    return text
+
+
+def _redirect(text: str) -> str:
+    # Google sends browsers to no other address over http.
+    if text and not re.fullmatch(
+        r"(https://[^/\s?#]+|http://(localhost|127\.0\.0\.1)(:[0-9]+)?)(/[^\s?#]*)?/oauth/callback", text
+    ):
+        raise ValueError("it must be an https address that ends with /oauth/callback")
     return text
 
 
@@ -170,6 +206,11 @@ def _auth(text: str) -> GmailAuth:
 def _prices(text: str) -> PriceTable:
     _one_of(text, get_args(PriceTable))
     return "2026" if text == "2026" else "legacy"
+
+
+def _recovery(text: str) -> Recovery:
+    _one_of(text, get_args(Recovery))
+    return "full" if text == "full" else "thread-history"
 
 
 def _behavior(text: str) -> str:
@@ -224,4 +265,13 @@ def _positive(text: str) -> float:
 def _units(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 500:
         raise ValueError("it must be a whole number from 500 to 999999999")
+    return int(text)
+
+
+def _day(text: str) -> int | None:
+    if not text:
+        return None
+    # Below this a day would not bring a hundred threads more, whatever live mail takes of it.
+    if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) < 10_000:
+        raise ValueError("it must be a whole number from 10000")
     return int(text)
