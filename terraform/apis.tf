@@ -1,6 +1,6 @@
 locals {
   # Destroying Mailmirror disables none of them: something else in the project may have come to rely on them.
-  apis = [
+  apis = concat(var.directory_admin == "" ? [] : ["admin.googleapis.com"], [
     "artifactregistry.googleapis.com",
     "cloudbuild.googleapis.com",
     "cloudfunctions.googleapis.com",
@@ -16,7 +16,7 @@ locals {
     "run.googleapis.com",
     "secretmanager.googleapis.com",
     "storage.googleapis.com",
-  ]
+  ])
 }
 
 resource "google_project_service" "api" {

@@ -5,8 +5,9 @@ locals {
   # grow (an index on those is a hot spot at 500 writes a second). `*` is every field of the collection.
   # https://docs.cloud.google.com/firestore/native/docs/query-data/index-overview#single-field-index-exemptions
   unindexed = {
-    mailboxes = ["labels", "run", "request", "suspect", "unreached", "problem"]
+    mailboxes = ["labels", "run", "request", "suspect", "unreached", "problem", "purge"]
     leases    = ["*"]
+    receipts  = ["documents"]
     messages  = ["attachments", "body", "snippet", "syncedAt"]
     threads   = ["messages", "snippet"]
     deltas    = ["at", "changes"]
@@ -107,10 +108,12 @@ resource "google_firestore_field" "unindexed" {
   depends_on = [google_project_service.api]
 }
 
-# Firestore deletes a delta when its expireAt has passed, usually within a day.
-resource "google_firestore_field" "deltas_ttl" {
+# Firestore deletes a delta, and the receipt of a purged mailbox, when its expireAt has passed, usually within a day.
+resource "google_firestore_field" "ttl" {
+  for_each = toset(["deltas", "receipts"])
+
   database   = local.database
-  collection = "deltas"
+  collection = each.key
   field      = "expireAt"
 
   index_config {}
@@ -123,4 +126,9 @@ resource "google_firestore_field" "deltas_ttl" {
   }
 
   depends_on = [google_project_service.api]
+}
+
+moved {
+  from = google_firestore_field.deltas_ttl
+  to   = google_firestore_field.ttl["deltas"]
 }

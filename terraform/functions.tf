@@ -4,43 +4,55 @@ locals {
   push_seconds = 600
   step_seconds = 480
 
+  # How long an answer of manage_mailboxes may take, or one to a user who consents: what is asked, up to 100 s, and after that a Gmail
+  # that does not answer, which is given up after 80 s.
+  answer_seconds = 240
+
   # One row for each entry point of functions/main.py.
   #   concurrency  requests an instance serves at a time; above 1 Cloud Run wants a whole CPU. A request takes up to five times what
   #                25 messages hold: with bodies of 1 MB four of them were measured at 700 MiB
-  #   callers      who may call it: push, scheduler or admins
+  #   callers      who may call it: push, scheduler, admins, or browsers, which are everybody's
   #   mirror       what it may do in Firestore: write or read
   #   gmail        whether it opens mailboxes
-  #   bodies       whether it stores large bodies
-  functions = {
+  #   bodies       whether it stores or deletes large bodies
+  #   tokens       whether it keeps or deletes what users' consents leave behind
+  functions = { for name, function in local.every_function : name => function if function.callers != "browsers" || local.public_callback }
+
+  every_function = {
     sync_history = {
       description = "Catches a mailbox up when Gmail notifies."
       memory      = "1Gi", cpu = "1", concurrency = 4, timeout = local.push_seconds, instances = var.max_instances
-      ingress     = "ALLOW_INTERNAL_ONLY", callers = "push", mirror = "write", gmail = true, bodies = true
+      ingress     = "ALLOW_INTERNAL_ONLY", callers = "push", mirror = "write", gmail = true, bodies = true, tokens = false
     }
     run_work = {
       description = "Does one step of whatever a mailbox needs: catch up, a run's slices, a renewal."
       memory      = "1Gi", cpu = "1", concurrency = 4, timeout = local.push_seconds, instances = var.max_instances
-      ingress     = "ALLOW_INTERNAL_ONLY", callers = "push", mirror = "write", gmail = true, bodies = true
+      ingress     = "ALLOW_INTERNAL_ONLY", callers = "push", mirror = "write", gmail = true, bodies = true, tokens = true
     }
     renew_watches = {
       description = "Publishes a renewal for each watch that is due."
       memory      = "256Mi", cpu = null, concurrency = 1, timeout = 300, instances = 1
-      ingress     = "ALLOW_INTERNAL_ONLY", callers = "scheduler", mirror = "read", gmail = false, bodies = false
+      ingress     = "ALLOW_INTERNAL_ONLY", callers = "scheduler", mirror = "read", gmail = false, bodies = false, tokens = false
     }
     sweep_mailboxes = {
       description = "Publishes work for each mailbox that is due."
       memory      = "256Mi", cpu = null, concurrency = 1, timeout = 300, instances = 1
-      ingress     = "ALLOW_INTERNAL_ONLY", callers = "scheduler", mirror = "read", gmail = false, bodies = false
+      ingress     = "ALLOW_INTERNAL_ONLY", callers = "scheduler", mirror = "read", gmail = false, bodies = false, tokens = false
     }
     trigger_sync = {
       description = "Syncs a mailbox when an administrator asks."
       memory      = "512Mi", cpu = "1", concurrency = 1, timeout = 540, instances = 5
-      ingress     = "ALLOW_ALL", callers = "admins", mirror = "write", gmail = true, bodies = true
+      ingress     = "ALLOW_ALL", callers = "admins", mirror = "write", gmail = true, bodies = true, tokens = false
     }
     manage_mailboxes = {
-      description = "Connects, lists and shows mailboxes for administrators."
-      memory      = "512Mi", cpu = null, concurrency = 1, timeout = 120, instances = 5
-      ingress     = "ALLOW_ALL", callers = "admins", mirror = "write", gmail = true, bodies = false
+      description = "Connects, plans, shows, stops and deletes mailboxes for administrators."
+      memory      = "512Mi", cpu = null, concurrency = 1, timeout = local.answer_seconds, instances = 5
+      ingress     = "ALLOW_ALL", callers = "admins", mirror = "write", gmail = true, bodies = true, tokens = true
+    }
+    oauth_callback = {
+      description = "Takes in the consent that a user has just given in the browser."
+      memory      = "512Mi", cpu = null, concurrency = 1, timeout = local.answer_seconds, instances = 2
+      ingress     = "ALLOW_ALL", callers = "browsers", mirror = "write", gmail = true, bodies = false, tokens = true
     }
   }
 
@@ -48,6 +60,18 @@ locals {
 
   # The number has no other source that needs no permission of its own and no API that a new project lacks.
   project_number = google_storage_bucket.source.project_number
+
+  # A browser carries no identity token: where users consent in their own, one function is public, and serves nothing else. Its address
+  # has to be known before it is made, as all functions are told it.
+  # https://docs.cloud.google.com/run/docs/triggering/https-request#deterministic
+  public_callback = var.gmail_auth == "oauth" && var.public_consent
+  redirect_uri    = "https://mailmirror-oauth-callback-${local.project_number}.${var.region}.run.app/oauth/callback"
+
+  # What functions/mailmirror/adapters/directory.py asks for.
+  directory_scopes = var.directory_admin == "" ? [] : [
+    "https://www.googleapis.com/auth/admin.directory.group.member.readonly",
+    "https://www.googleapis.com/auth/admin.directory.user.readonly",
+  ]
 
   body_bucket  = var.body_bucket == null ? google_storage_bucket.bodies[0].name : var.body_bucket
   token_prefix = "mailmirror-token-"
@@ -63,7 +87,9 @@ locals {
       GMAIL_AUTH                  = var.gmail_auth
       GMAIL_SCOPES                = join(" ", var.gmail_scopes)
       GMAIL_UNITS_PER_MINUTE      = tostring(var.gmail_units_per_minute)
+      GMAIL_UNITS_PER_DAY         = var.gmail_units_per_day == null ? "" : tostring(var.gmail_units_per_day)
       GMAIL_PRICES                = var.gmail_prices
+      RECOVERY                    = var.recovery
       WATCH_LABEL_IDS             = join(",", var.watch_label_ids)
       WATCH_LABEL_FILTER_BEHAVIOR = var.watch_label_filter_behavior
       SWEEP_QUIET_MINUTES         = tostring(var.sweep_quiet_minutes)
@@ -71,11 +97,13 @@ locals {
       LOG_LEVEL                   = var.log_level
     },
     var.gmail_auth == "delegation" ? {
-      GMAIL_DELEGATE = google_service_account.delegate[0].email
+      GMAIL_DELEGATE  = google_service_account.delegate[0].email
+      DIRECTORY_ADMIN = var.directory_admin
     } : {},
     var.gmail_auth == "oauth" ? {
       GMAIL_OAUTH_CLIENT = "projects/${var.project}/secrets/${google_secret_manager_secret.oauth_client[0].secret_id}"
       GMAIL_TOKEN_PREFIX = "projects/${var.project}/secrets/${local.token_prefix}"
+      OAUTH_REDIRECT_URI = local.public_callback ? local.redirect_uri : ""
     } : {},
   )
 }
@@ -98,7 +126,7 @@ resource "google_storage_bucket_object" "functions" {
 }
 
 resource "google_cloudfunctions2_function" "function" {
-  # checkov:skip=CKV_GCP_124:Administrators call two functions from outside; Cloud Run lets in only the members of admins, nobody public.
+  # checkov:skip=CKV_GCP_124:Administrators call two functions from outside, and Cloud Run lets in only the members of admins; a third is public if asked for.
 
   for_each = local.functions
 

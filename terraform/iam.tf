@@ -6,8 +6,16 @@ locals {
   mirror_roles     = { write = google_project_iam_custom_role.mirror_writer.id, read = google_project_iam_custom_role.mirror_reader.id }
   database_title   = "mailmirror-database"
   database_only    = "resource.name == \"projects/${var.project}/databases/${var.firestore_database}\""
-  invokers         = { push = [google_service_account.push.member], scheduler = [google_service_account.scheduler.member], admins = var.admins }
+  tokens_only      = "resource.name.startsWith(\"projects/${local.project_number}/secrets/${local.token_prefix}\")"
   called_functions = { for name, function in local.functions : name => function if function.callers != "admins" || length(var.admins) > 0 }
+
+  invokers = {
+    push      = [google_service_account.push.member]
+    scheduler = [google_service_account.scheduler.member]
+    admins    = var.admins
+    # There is a function for them only with public_consent.
+    browsers = ["allUsers"]
+  }
 }
 
 # Accounts
@@ -217,8 +225,43 @@ resource "google_project_iam_member" "tokens" {
 
   condition {
     title      = "mailmirror-tokens"
-    expression = "resource.name.startsWith(\"projects/${local.project_number}/secrets/${local.token_prefix}\")"
+    expression = local.tokens_only
   }
+}
+
+# A consent is kept in a secret of its own, which is made when it is given and goes with the mailbox. IAM asks for the right to create on
+# the project, where no secret has a name yet, so the condition lets the project through; the rights to add a version and to delete are
+# asked for on the secret, which is no project, and hold for those of this name alone. What is created under another name, nobody here
+# could fill, read or delete.
+# https://docs.cloud.google.com/iam/docs/configuring-resource-based-access
+resource "google_project_iam_custom_role" "token_keeper" {
+  count = var.gmail_auth == "oauth" ? 1 : 0
+
+  role_id     = "mailmirrorTokenKeeper"
+  title       = "Mailmirror: keep consents"
+  description = "Secrets: create, add versions, delete, not read."
+  permissions = [
+    "secretmanager.secrets.create",
+    "secretmanager.secrets.delete",
+    "secretmanager.versions.add",
+  ]
+
+  depends_on = [google_project_service.api]
+}
+
+resource "google_project_iam_member" "token_keeper" {
+  for_each = { for name, function in local.functions : name => function if function.tokens && var.gmail_auth == "oauth" }
+
+  project = var.project
+  role    = google_project_iam_custom_role.token_keeper[0].id
+  member  = google_service_account.function[each.key].member
+
+  condition {
+    title      = "mailmirror-tokens"
+    expression = "resource.type == \"cloudresourcemanager.googleapis.com/Project\" || ${local.tokens_only}"
+  }
+
+  depends_on = [google_firestore_index.query]
 }
 
 # The build: reads the bundle and the copy that the functions service makes of it, writes the image and its log.

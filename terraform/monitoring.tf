@@ -62,8 +62,8 @@ locals {
       filter = "jsonPayload.event=\"renewals_published\""
     }
     reauth_required = {
-      title  = "attempts at mailboxes whose access is gone"
-      filter = "jsonPayload.event=\"reauth_required\""
+      title  = "attempts at mailboxes whose access is gone, or whose token cannot be deleted"
+      filter = "(jsonPayload.event=\"reauth_required\" OR jsonPayload.event=\"purge_failed\")"
     }
     runs_finished = {
       title  = "runs finished by mode"
@@ -87,6 +87,8 @@ locals {
     "resource.labels.service_name=starts_with(\"mailmirror-\")",
     "metric.type=\"run.googleapis.com/request_count\"",
   ])
+  # Without those of everybody: whoever likes can call the public function so often that a share of all requests says nothing.
+  own_requests = "${local.requests} AND resource.labels.service_name!=\"mailmirror-oauth-callback\""
   pushed = join(" AND ", [
     "resource.type=\"pubsub_subscription\"",
     "resource.labels.subscription_id=one_of(\"${join("\",\"", values(google_pubsub_subscription.push)[*].name)}\")",
@@ -252,8 +254,8 @@ locals {
         },
         {
           title  = "half of all answers are 503, for 30 minutes"
-          filter = "${local.requests} AND metric.labels.response_code=\"503\""
-          of     = local.requests
+          filter = "${local.own_requests} AND metric.labels.response_code=\"503\""
+          of     = local.own_requests
           align  = "ALIGN_DELTA", join = "REDUCE_SUM", by = [], window = 600, over = 0.5, hold = 1800
         },
       ]
@@ -528,6 +530,18 @@ resource "google_monitoring_dashboard" "mailmirror" {
       }]
     }
   })
+
+  depends_on = [google_project_service.api]
+}
+
+# Google brings a user's consent to the callback in its address, which Cloud Run would log with each request. The code in it is worth
+# nothing without the client's secret, and is in no log all the same.
+resource "google_logging_project_exclusion" "callback" {
+  count = local.public_callback ? 1 : 0
+
+  name        = "mailmirror-oauth-callback"
+  description = "Requests to Mailmirror's OAuth callback: their addresses hold codes of consents."
+  filter      = "resource.type=\"cloud_run_revision\" AND log_id(\"run.googleapis.com/requests\") AND httpRequest.requestUrl:\"/oauth/callback\""
 
   depends_on = [google_project_service.api]
 }

@@ -4,7 +4,7 @@ output "deployment" {
 }
 
 output "manage_mailboxes_uri" {
-  description = "Where administrators connect, list and show mailboxes."
+  description = "Where administrators connect, plan, show, stop and delete mailboxes."
   value       = google_cloudfunctions2_function.function["manage_mailboxes"].service_config[0].uri
 }
 
@@ -17,13 +17,18 @@ output "delegation" {
   description = "What a Workspace administrator enters on the domain-wide delegation page: client id and scopes. None with oauth."
   value = var.gmail_auth == "delegation" ? {
     client_id = google_service_account.delegate[0].unique_id
-    scopes    = join(",", var.gmail_scopes)
+    scopes    = join(",", concat(var.gmail_scopes, local.directory_scopes))
   } : null
 }
 
 output "oauth_client_secret" {
   description = "The secret that the OAuth client is to be added to as a version. None with delegation."
   value       = var.gmail_auth == "oauth" ? google_secret_manager_secret.oauth_client[0].secret_id : null
+}
+
+output "oauth_redirect_uri" {
+  description = "The redirect URI to enter at the OAuth client, a web client. None without public_consent."
+  value       = local.public_callback ? local.redirect_uri : null
 }
 
 output "firestore_database" {

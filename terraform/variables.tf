@@ -137,6 +137,58 @@ variable "gmail_prices" {
   }
 }
 
+variable "gmail_units_per_day" {
+  type        = number
+  description = "The most Gmail quota units that runs may spend on one mailbox from midnight to midnight UTC. They go on the next day; live mail is never held up. Null is no limit."
+  default     = null
+
+  validation {
+    condition     = alltrue([for units in var.gmail_units_per_day[*] : units >= 10000 && units <= 999999999999 && floor(units) == units])
+    error_message = "gmail_units_per_day must be a whole number from 10000 to 999999999999, or null."
+  }
+}
+
+variable "recovery" {
+  type        = string
+  description = "What a run does after Gmail's history has expired: thread-history fetches only what is missing or changed since, full fetches everything again."
+  default     = "thread-history"
+  nullable    = false
+
+  validation {
+    condition     = contains(["thread-history", "full"], var.recovery)
+    error_message = "recovery must be thread-history or full."
+  }
+}
+
+variable "public_consent" {
+  type        = bool
+  description = "With oauth: whether users consent in their own browsers. That makes one function public, mailmirror-oauth-callback: it takes in what users answer to the links that administrators had made, and does nothing else."
+  default     = false
+  nullable    = false
+
+  validation {
+    condition     = !var.public_consent || var.gmail_auth == "oauth"
+    error_message = "public_consent is for gmail_auth = \"oauth\": with delegation nobody consents."
+  }
+}
+
+variable "directory_admin" {
+  type        = string
+  description = "With delegation: address of a Workspace administrator as whom the members of groups and organisational units are listed, to connect them all. Empty: nobody is listed."
+  default     = ""
+  nullable    = false
+
+  validation {
+    condition     = var.directory_admin == "" || can(regex("^[^@\\s]+@[^@\\s]+$", var.directory_admin))
+    error_message = "directory_admin must be an e-mail address such as admin@example.com, or empty."
+  }
+
+  validation {
+    condition     = var.directory_admin == "" || var.gmail_auth == "delegation"
+    error_message = "directory_admin is for gmail_auth = \"delegation\": consents are asked of one user at a time."
+  }
+}
+
 variable "watch_label_ids" {
   type        = list(string)
   description = "Narrow Gmail's notifications to these labels. Empty announces everything; the sweep finds what is not announced."
@@ -301,7 +353,7 @@ variable "delete_protection" {
 
 variable "kms_key" {
   type        = string
-  description = "Cloud KMS key (full name, in the region, where storage_location has to be too) for topics, buckets, images, functions and secrets. Null is Google's own encryption."
+  description = "Cloud KMS key (full name, in the region, where storage_location has to be too) for topics, buckets, images, functions and the OAuth client. Null is Google's own encryption."
   default     = null
 
   validation {

@@ -230,7 +230,9 @@ run "delegation" {
     condition = (
       length(google_secret_manager_secret.oauth_client) == 0 &&
       length(google_secret_manager_secret_iam_member.oauth_client) == 0 &&
-      length(google_project_iam_member.tokens) == 0
+      length(google_project_iam_member.tokens) == 0 &&
+      length(google_project_iam_custom_role.token_keeper) == 0 &&
+      length(google_project_iam_member.token_keeper) == 0
     )
     error_message = "Delegation knows no secrets."
   }
@@ -286,6 +288,32 @@ run "oauth" {
   }
 
   assert {
+    condition = {
+      for entry_point, grant in google_project_iam_member.token_keeper : entry_point => [grant.member, grant.role, grant.condition[0].expression]
+      } == {
+      for entry_point in ["run_work", "manage_mailboxes"] : entry_point => [
+        google_service_account.function[entry_point].member,
+        google_project_iam_custom_role.token_keeper[0].id,
+        join(" || ", [
+          "resource.type == \"cloudresourcemanager.googleapis.com/Project\"",
+          "resource.name.startsWith(\"projects/123456789012/secrets/mailmirror-token-\")",
+        ]),
+      ]
+    }
+    error_message = "Who takes in consents, and who deletes mailboxes, make secrets in the project, and change those of users' tokens and no other."
+  }
+
+  # What is asked for on the project is let through whole: of these that is to create, and nothing that is there is shown or changed by it.
+  assert {
+    condition = google_project_iam_custom_role.token_keeper[0].permissions == toset([
+      "secretmanager.secrets.create",
+      "secretmanager.secrets.delete",
+      "secretmanager.versions.add",
+    ])
+    error_message = "They make, fill and delete secrets: they neither read nor list them, nor say who may."
+  }
+
+  assert {
     condition = alltrue([
       for function in google_cloudfunctions2_function.function : (
         function.service_config[0].environment_variables.GMAIL_OAUTH_CLIENT == google_secret_manager_secret.oauth_client[0].id &&
@@ -301,6 +329,97 @@ run "oauth" {
   }
 }
 
+run "public_consent" {
+  command = plan
+
+  variables {
+    gmail_auth     = "oauth"
+    public_consent = true
+    admins         = ["group:mail-admins@example.com"]
+    readers        = ["serviceAccount:app@my-project.iam.gserviceaccount.com"]
+  }
+
+  assert {
+    condition = {
+      for entry_point, binding in google_cloud_run_service_iam_binding.invoker : entry_point => [binding.service, binding.members]
+      } == {
+      sync_history     = ["mailmirror-sync-history", toset([google_service_account.push.member])]
+      run_work         = ["mailmirror-run-work", toset([google_service_account.push.member])]
+      renew_watches    = ["mailmirror-renew-watches", toset([google_service_account.scheduler.member])]
+      sweep_mailboxes  = ["mailmirror-sweep-mailboxes", toset([google_service_account.scheduler.member])]
+      trigger_sync     = ["mailmirror-trigger-sync", toset(["group:mail-admins@example.com"])]
+      manage_mailboxes = ["mailmirror-manage-mailboxes", toset(["group:mail-admins@example.com"])]
+      oauth_callback   = ["mailmirror-oauth-callback", toset(["allUsers"])]
+    }
+    error_message = "Everybody calls one function, and it opens no other to anybody."
+  }
+
+  assert {
+    condition = [
+      google_cloudfunctions2_function.function["oauth_callback"].build_config[0].entry_point,
+      google_cloudfunctions2_function.function["oauth_callback"].service_config[0].service_account_email,
+      google_cloudfunctions2_function.function["oauth_callback"].service_config[0].ingress_settings,
+      ] == [
+      "oauth_callback",
+      "mailmirror-oauth-callback@my-project.iam.gserviceaccount.com",
+      "ALLOW_ALL",
+    ]
+    error_message = "That function serves the entry point for browsers alone, as an account of its own."
+  }
+
+  assert {
+    condition = (
+      google_cloudfunctions2_function.function["oauth_callback"].service_config[0].max_instance_count *
+      google_cloudfunctions2_function.function["oauth_callback"].service_config[0].max_instance_request_concurrency <= 2
+    )
+    error_message = "Whoever calls it without end keeps two instances busy, and no more."
+  }
+
+  assert {
+    condition = toset(flatten([
+      [for grant in google_storage_bucket_iam_member.body_writer : grant.member],
+      [for grant in google_storage_bucket_iam_member.reader : grant.member],
+      [for grant in google_project_iam_member.reader : grant.member],
+      ])) == toset([
+      google_service_account.function["sync_history"].member,
+      google_service_account.function["run_work"].member,
+      google_service_account.function["trigger_sync"].member,
+      google_service_account.function["manage_mailboxes"].member,
+      "serviceAccount:app@my-project.iam.gserviceaccount.com",
+    ])
+    error_message = "It neither reads nor writes nor deletes large bodies."
+  }
+
+  assert {
+    condition = (
+      google_project_iam_member.mirror["oauth_callback"].role == google_project_iam_custom_role.mirror_writer.id &&
+      google_project_iam_member.mirror["oauth_callback"].condition[0].expression == "resource.name == \"projects/my-project/databases/(default)\"" &&
+      contains(google_pubsub_topic_iam_binding.work_publisher.members, google_service_account.function["oauth_callback"].member)
+    )
+    error_message = "It connects the mailbox in the one database, and publishes its work."
+  }
+
+  assert {
+    condition = alltrue([
+      for grants in [google_secret_manager_secret_iam_member.oauth_client, google_project_iam_member.tokens] :
+      keys(grants) == ["manage_mailboxes", "oauth_callback", "run_work", "sync_history", "trigger_sync"]
+    ])
+    error_message = "It opens a mailbox with the client and with the consent that was given."
+  }
+
+  assert {
+    condition = {
+      for entry_point, grant in google_project_iam_member.token_keeper : entry_point => [grant.member, grant.role]
+      } == {
+      for entry_point in ["run_work", "manage_mailboxes", "oauth_callback"] : entry_point => [
+        google_service_account.function[entry_point].member,
+        google_project_iam_custom_role.token_keeper[0].id,
+      ]
+    }
+    error_message = "It keeps consents, as manage_mailboxes does; functions that only sync do not."
+  }
+}
+
 run "bodies_and_build" {
   command = plan
 
@@ -308,13 +427,13 @@ run "bodies_and_build" {
     condition = {
       for entry_point, grant in google_storage_bucket_iam_member.body_writer : entry_point => [grant.bucket, grant.role, grant.member]
       } == {
-      for entry_point in ["sync_history", "run_work", "trigger_sync"] : entry_point => [
+      for entry_point in ["sync_history", "run_work", "trigger_sync", "manage_mailboxes"] : entry_point => [
         google_storage_bucket.bodies[0].name,
         google_project_iam_custom_role.body_writer.id,
         google_service_account.function[entry_point].member,
       ]
     }
-    error_message = "Only functions that bring mail write large bodies."
+    error_message = "Only functions that bring mail, or delete mailboxes, write and delete large bodies."
   }
 
   assert {

@@ -63,6 +63,116 @@ run "defaults" {
   }
 }
 
+run "what_is_not_asked_for" {
+  command = plan
+
+  variables {
+    gmail_auth = "oauth"
+  }
+
+  assert {
+    condition = (
+      !contains(keys(google_cloudfunctions2_function.function), "oauth_callback") &&
+      !contains(keys(google_service_account.function), "oauth_callback") &&
+      output.oauth_redirect_uri == null
+    )
+    error_message = "Without public_consent nothing is there that everybody could call, nor an account for it."
+  }
+
+  assert {
+    condition     = !contains(keys(google_project_service.api), "admin.googleapis.com")
+    error_message = "Without directory_admin nobody lists people."
+  }
+
+  assert {
+    condition = alltrue([
+      for function in google_cloudfunctions2_function.function : (
+        function.service_config[0].environment_variables.OAUTH_REDIRECT_URI == "" &&
+        function.service_config[0].environment_variables.GMAIL_UNITS_PER_DAY == "" &&
+        function.service_config[0].environment_variables.RECOVERY == "thread-history"
+      )
+    ])
+    error_message = "Users consent at a terminal, a day has no limit, and after lost history only what changed is fetched."
+  }
+}
+
+run "public_consent" {
+  command = plan
+
+  variables {
+    gmail_auth     = "oauth"
+    public_consent = true
+    region         = "europe-west4"
+  }
+
+  assert {
+    condition = alltrue([
+      for function in google_cloudfunctions2_function.function : (
+        function.service_config[0].environment_variables.OAUTH_REDIRECT_URI
+        == "https://mailmirror-oauth-callback-123456789012.europe-west4.run.app/oauth/callback"
+      )
+    ])
+    error_message = "Users are sent to the address that the function for them has by its name, the project and the region."
+  }
+
+  assert {
+    condition     = output.oauth_redirect_uri == google_cloudfunctions2_function.function["manage_mailboxes"].service_config[0].environment_variables.OAUTH_REDIRECT_URI
+    error_message = "The output is what Google has to be told."
+  }
+
+  # https://docs.cloud.google.com/run/docs/triggering/https-request#deterministic
+  assert {
+    condition     = length(split(".", trimprefix(output.oauth_redirect_uri, "https://"))[0]) <= 63
+    error_message = "There is no such address for a longer name."
+  }
+}
+
+run "directory" {
+  command = plan
+
+  variables {
+    directory_admin = "root@example.com"
+  }
+
+  assert {
+    condition     = contains(keys(google_project_service.api), "admin.googleapis.com")
+    error_message = "The API that lists people is enabled."
+  }
+
+  assert {
+    condition     = google_cloudfunctions2_function.function["manage_mailboxes"].service_config[0].environment_variables.DIRECTORY_ADMIN == "root@example.com"
+    error_message = "The function that lists people is told as whom."
+  }
+
+  assert {
+    condition = output.delegation.scopes == join(",", [
+      "https://www.googleapis.com/auth/gmail.readonly",
+      "https://www.googleapis.com/auth/admin.directory.group.member.readonly",
+      "https://www.googleapis.com/auth/admin.directory.user.readonly",
+    ])
+    error_message = "The Workspace administrator is told the scopes for people too, which only read."
+  }
+}
+
+run "quota_and_recovery" {
+  command = plan
+
+  variables {
+    gmail_units_per_day = 1000000
+    recovery            = "full"
+  }
+
+  assert {
+    condition = alltrue([
+      for function in google_cloudfunctions2_function.function : (
+        function.service_config[0].environment_variables.GMAIL_UNITS_PER_DAY == "1000000" &&
+        function.service_config[0].environment_variables.RECOVERY == "full"
+      )
+    ])
+    error_message = "The functions are told both."
+  }
+}
+
 run "existing_database_and_bucket" {
   command = plan
 
@@ -89,9 +199,10 @@ run "existing_database_and_bucket" {
     condition = alltrue(concat(
       [for index in google_firestore_index.query : index.database == "existing"],
       [for field in google_firestore_field.unindexed : field.database == "existing"],
-      [google_firestore_field.deltas_ttl.database == "existing", google_firestore_backup_schedule.daily[0].database == "existing"],
+      [for field in google_firestore_field.ttl : field.database == "existing"],
+      [google_firestore_backup_schedule.daily[0].database == "existing"],
     ))
-    error_message = "Indexes, exemptions, the TTL and the backups are the existing database's."
+    error_message = "Indexes, exemptions, the TTL policies and the backups are the existing database's."
   }
 
   assert {

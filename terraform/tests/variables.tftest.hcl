@@ -31,6 +31,8 @@ run "empty" {
     gmail_scopes                = []
     gmail_units_per_minute      = 0
     gmail_prices                = ""
+    gmail_units_per_day         = 0
+    recovery                    = ""
     watch_label_ids             = [""]
     watch_label_filter_behavior = ""
     sweep_quiet_minutes         = 0
@@ -60,6 +62,8 @@ run "empty" {
     var.gmail_scopes,
     var.gmail_units_per_minute,
     var.gmail_prices,
+    var.gmail_units_per_day,
+    var.recovery,
     var.watch_label_ids,
     var.watch_label_filter_behavior,
     var.sweep_quiet_minutes,
@@ -93,6 +97,8 @@ run "almost_right" {
     gmail_scopes                = ["gmail.readonly"]
     gmail_units_per_minute      = 499
     gmail_prices                = "2025"
+    gmail_units_per_day         = 9999
+    recovery                    = "Full"
     watch_label_ids             = ["INBOX,SENT"]
     watch_label_filter_behavior = "INCLUDE"
     sweep_quiet_minutes         = -15
@@ -122,6 +128,8 @@ run "almost_right" {
     var.gmail_scopes,
     var.gmail_units_per_minute,
     var.gmail_prices,
+    var.gmail_units_per_day,
+    var.recovery,
     var.watch_label_ids,
     var.watch_label_filter_behavior,
     var.sweep_quiet_minutes,
@@ -149,6 +157,8 @@ run "too_much" {
     readers                = ["allAuthenticatedUsers"]
     gmail_scopes           = ["https://www.googleapis.com/auth/gmail.readonly", "https://www.googleapis.com/auth/drive"]
     gmail_units_per_minute = 1000000000
+    gmail_units_per_day    = 1000000000000
+    directory_admin        = "root@example.com, ann@example.com"
     watch_label_ids        = ["INBOX", "My label"]
     sweep_quiet_minutes    = 1441
     max_instances          = 1001
@@ -165,6 +175,8 @@ run "too_much" {
     var.readers,
     var.gmail_scopes,
     var.gmail_units_per_minute,
+    var.gmail_units_per_day,
+    var.directory_admin,
     var.watch_label_ids,
     var.sweep_quiet_minutes,
     var.max_instances,
@@ -184,6 +196,8 @@ run "people" {
     readers                = ["domain:example.com"]
     gmail_scopes           = ["https://www.googleapis.com/auth/gmail.metadata"]
     gmail_units_per_minute = 1000.5
+    gmail_units_per_day    = 10000.5
+    directory_admin        = "root"
   }
 
   expect_failures = [
@@ -191,6 +205,33 @@ run "people" {
     var.readers,
     var.gmail_scopes,
     var.gmail_units_per_minute,
+    var.gmail_units_per_day,
+    var.directory_admin,
+  ]
+}
+
+run "consent_where_nobody_consents" {
+  command = plan
+
+  variables {
+    public_consent = true
+  }
+
+  expect_failures = [
+    var.public_consent,
+  ]
+}
+
+run "a_directory_where_nobody_delegates" {
+  command = plan
+
+  variables {
+    gmail_auth      = "oauth"
+    directory_admin = "root@example.com"
+  }
+
+  expect_failures = [
+    var.directory_admin,
   ]
 }
 
@@ -223,6 +264,9 @@ run "just_right" {
     gmail_scopes                = ["https://mail.google.com/", "https://www.googleapis.com/auth/gmail.modify"]
     gmail_units_per_minute      = 500
     gmail_prices                = "legacy"
+    gmail_units_per_day         = 10000
+    recovery                    = "full"
+    directory_admin             = "root@example.com"
     watch_label_ids             = ["INBOX", "Label_12"]
     watch_label_filter_behavior = "exclude"
     sweep_quiet_minutes         = 0.5

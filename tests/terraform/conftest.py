@@ -9,10 +9,16 @@ from tests.terraform.configuration import Configuration, TerraformMissing, initi
 from tests.terraform.plan import Plan
 
 _KEY = "projects/my-project/locations/europe-west1/keyRings/my-ring/cryptoKeys"
-# Deployments that are judged: each way to open mailboxes by itself, and every option at once.
+# Deployments that are judged: each way to open mailboxes by itself, and every option that goes with it.
 VARIANTS: dict[str, dict[str, object]] = {
     "delegation": {},
     "oauth": {"gmail_auth": "oauth", "admins": ["group:mail-admins@example.com"]},
+    "public": {
+        "gmail_auth": "oauth",
+        "public_consent": True,
+        "admins": ["group:mail-admins@example.com"],
+        "gmail_units_per_day": 10_000,
+    },
     "everything": {
         "admins": ["group:mail-admins@example.com", "serviceAccount:bot@my-project.iam.gserviceaccount.com"],
         "readers": ["serviceAccount:app@my-project.iam.gserviceaccount.com"],
@@ -20,6 +26,9 @@ VARIANTS: dict[str, dict[str, object]] = {
         "firestore_location": "eur3",
         "storage_location": "EU",
         "scheduler_region": "europe-west3",
+        "directory_admin": "root@example.com",
+        "gmail_units_per_day": 999_999_999_999,
+        "recovery": "full",
         "watch_label_ids": ["INBOX", "SENT"],
         "kms_key": f"{_KEY}/my-key",
         "firestore_kms_key": f"{_KEY}/my-database-key",

@@ -38,7 +38,9 @@ def environment(name: str, requirements: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (built.exists() and built.read_text() == content):
             _run([sys.executable, "-m", "venv", "--clear", str(folder)])
-            _run([str(python), "-I", "-m", "pip", "install", "-qq", "--require-hashes", "-r", str(requirements)])
+            # The file names everything there is to be, so nobody is asked what else that needs.
+            exactly = ["--require-hashes", "--no-deps", "-r", str(requirements)]
+            _run([str(python), "-I", "-m", "pip", "install", "-qq", *exactly])
             built.write_text(content)
     return python
 

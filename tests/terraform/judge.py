@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mailmirror.api import MAX_WAIT
+from mailmirror.adapters.gmail.patience import PATIENCE_SECONDS
+from mailmirror.api import MAX_DISCOVERY_WAIT, MAX_WAIT, MAX_WISH_WAIT
 from mailmirror.config import BadSetting, Settings
 
 from tests import source
@@ -20,7 +21,8 @@ Mistakes = Iterator[str]
 NOTIFICATIONS = "gmail-notifications"
 DEAD_LETTERS = "-dead-letters"
 GMAIL = "serviceAccount:gmail-api-push@system.gserviceaccount.com"
-PUBLIC = {"allUsers", "allAuthenticatedUsers"}
+EVERYBODY = "allUsers"
+PUBLIC = {EVERYBODY, "allAuthenticatedUsers"}
 PRIMITIVE = {"roles/owner", "roles/editor", "roles/viewer"}
 DEFAULT_ACCOUNT = re.compile(r"-compute@developer\.gserviceaccount\.com|@appspot\.gserviceaccount\.com")
 PUBSUB_AGENT = re.compile(r"serviceAccount:service-\d+@gcp-sa-pubsub\.iam\.gserviceaccount\.com")
@@ -31,17 +33,30 @@ UNCONDITIONED = {"roles/logging.logWriter"}
 
 # Variables that Settings reads and a deployment leaves at their defaults.
 LEFT_OUT = {
+    "DIRECTORY_API_ROOT": "The Directory API is where it is; only the fake is elsewhere.",
     "GMAIL_API_ROOT": "Gmail is where it is; only the fake is elsewhere.",
     "LEASE_SECONDS": "The lease is part of how workers exclude one another, not of a deployment.",
     "MAILMIRROR_STORE": "Only the local stack has another store.",
     "PUBSUB_EMULATOR_HOST": "Only the local stack has another Pub/Sub.",
+    "SECRET_MANAGER_EMULATOR_HOST": "Only the local stack has another Secret Manager.",
 }
 OF_THE_OTHER_AUTH = {
-    "delegation": {"GMAIL_OAUTH_CLIENT", "GMAIL_TOKEN_PREFIX"},
-    "oauth": {"GMAIL_DELEGATE"},
+    "delegation": {"GMAIL_OAUTH_CLIENT", "GMAIL_TOKEN_PREFIX", "OAUTH_REDIRECT_URI"},
+    "oauth": {"DIRECTORY_ADMIN", "GMAIL_DELEGATE"},
 }
 # Variables that others read: the functions framework, and Cloud Storage's client.
 READ_BY_OTHERS = {"DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "LOG_EXECUTION_ID", "THREADS"}
+
+# Instances of a function that everybody may call: what strangers can make it cost.
+MOST_IN_PUBLIC = 5
+# How long a function may take for what is asked of it, in seconds; the Gmail that it asks last may not answer.
+WAITS = {
+    "trigger_sync": MAX_WAIT,
+    "manage_mailboxes": max(MAX_WISH_WAIT, MAX_DISCOVERY_WAIT),
+    # Gmail has said before whose consent it is.
+    "oauth_callback": 2 * PATIENCE_SECONDS,
+}
+UNANSWERED = 2 * PATIENCE_SECONDS
 
 # Which API a resource is made with, by the longest beginning of its type.
 APIS = {
@@ -70,9 +85,10 @@ def mistakes(plan: Plan) -> list[str]:
 
 
 def _strangers(plan: Plan) -> Mistakes:
+    doors = [grant for function in _public(plan) for grant in _bindings(plan, function)]
     for resource in plan.resources:
         for text in resource.strings():
-            if text in PUBLIC:
+            if text in PUBLIC and not (text == EVERYBODY and resource in doors):
                 yield f"{resource.address} is open to everybody: {text}."
             if text in PRIMITIVE:
                 yield f"{resource.address} gives a primitive role: {text}."
@@ -92,13 +108,26 @@ def _grants(plan: Plan) -> Mistakes:
                     yield f"{grant.address} allows more than it seems to: {permission}."
 
 
+def _exposed(plan: Plan) -> Mistakes:
+    for function in _public(plan):
+        account = plan.meant(function["service_config.service_account_email"], "google_service_account")
+        for grant in plan.of_type("google_storage_bucket_iam_member"):
+            if account is not None and plan.meant(grant["member"], account.type) == account:
+                yield f"{grant.address} is for a function that everybody may call: it has no business with bodies."
+        if not 0 < (function["service_config.max_instance_count"] or 0) <= MOST_IN_PUBLIC:
+            yield f"{function.address} costs whatever everybody likes: {MOST_IN_PUBLIC} instances are enough."
+
+
 def _functions(plan: Plan) -> Mistakes:
-    expected = source.entry_points()
+    known = source.entry_points()
+    asked = {name for name, entry in known.items() if entry.caller != "browsers" or _consents_in_public(plan)}
     deployed = {function["build_config.entry_point"] for function in plan.of_type("google_cloudfunctions2_function")}
-    for name in sorted(deployed - expected.keys()):
+    for name in sorted(deployed - known.keys()):
         yield f"main.py has no entry point {name}."
-    for name in sorted(expected.keys() - deployed):
+    for name in sorted(asked - deployed):
         yield f"Entry point {name} of main.py is not deployed."
+    for name in sorted((deployed & known.keys()) - asked):
+        yield f"Entry point {name} is for everybody, and nobody asked for that."
     accounts: dict[str, str] = {}
     for function in plan.of_type("google_cloudfunctions2_function"):
         account = plan.meant(function["service_config.service_account_email"], "google_service_account")
@@ -121,10 +150,9 @@ def _environment(plan: Plan) -> Mistakes:
             yield f"{function.address} is not passed {name}."
         for name in sorted(passed.keys() - source.variables().keys() - READ_BY_OTHERS):
             yield f"{function.address} is passed {name}, which nobody reads."
-        if isinstance(passed.get("GMAIL_DELEGATE"), Later):
-            passed = passed | {
-                "GMAIL_DELEGATE": f"mailmirror-delegate@{plan.variables['project']}.iam.gserviceaccount.com"
-            }
+        if bool(passed.get("OAUTH_REDIRECT_URI")) != _consents_in_public(plan):
+            yield f"{function.address} sends users' answers to where nothing takes them, or to administrators only."
+        passed = passed | {name: value for name, value in _later(plan).items() if isinstance(passed.get(name), Later)}
         for name, value in passed.items():
             if isinstance(value, Later):
                 yield f"{function.address} is passed {name} with a value that no plan shows."
@@ -141,20 +169,30 @@ def _callers(plan: Plan) -> Mistakes:
             yield f"{other.address} lets others call a function than its binding does."
     for entry in source.entry_points().values():
         for function in _with_entry_point(plan, entry.name):
-            bindings = [grant for grant in grants if grant["service"] == function["name"]]
+            bindings = _bindings(plan, function)
             if entry.caller == "admins":
                 yield from _called_by_admins(plan, function, bindings)
+            elif entry.caller == "browsers":
+                yield from _called_by_everybody(function, bindings)
             else:
                 yield from _called_by_google(plan, function, bindings)
-    for function in _with_entry_point(plan, "trigger_sync"):
-        if function["service_config.timeout_seconds"] <= MAX_WAIT:
-            yield f"{function.address} is stopped before the {MAX_WAIT:.0f} s are over that a caller may wait."
+    for name, wait in WAITS.items():
+        for function in _with_entry_point(plan, name):
+            if function["service_config.timeout_seconds"] <= wait + UNANSWERED:
+                yield f"{function.address} is stopped before the {wait + UNANSWERED:.0f} s are over that it may take."
 
 
 def _called_by_admins(plan: Plan, function: Resource, bindings: list[Resource]) -> Mistakes:
     admins = sorted(plan.variables["admins"])
     if [sorted(map(str, binding["members"])) for binding in bindings] != ([admins] if admins else []):
         yield f"{function.address} can be called by others than the admins, or not by them."
+
+
+def _called_by_everybody(function: Resource, bindings: list[Resource]) -> Mistakes:
+    if function["service_config.ingress_settings"] != "ALLOW_ALL":
+        yield f"{function.address} cannot be reached by browsers."
+    if [binding["members"] for binding in bindings] != [[EVERYBODY]]:
+        yield f"{function.address} cannot be called by every browser, or can be by others than it is for."
 
 
 def _called_by_google(plan: Plan, function: Resource, bindings: list[Resource]) -> Mistakes:
@@ -256,10 +294,12 @@ def _storage(plan: Plan) -> Mistakes:
 def _documents(plan: Plan) -> Mistakes:
     known, configured = source.fields(), plan.of_type("google_firestore_field")
     queries = source.queries()
-    if not any(
-        field["ttl_config"] and (field["collection"], field["field"]) == ("deltas", "expireAt") for field in configured
-    ):
-        yield "Deltas are kept for ever: deltas.expireAt has no TTL policy."
+    expiring = {(collection, "expireAt") for collection, names in known.items() if "expireAt" in names}
+    deleted = {(field["collection"], field["field"]) for field in configured if field["ttl_config"]}
+    for collection, name in sorted(expiring - deleted):
+        yield f"{collection.capitalize()} are kept for ever: {collection}.{name} has no TTL policy."
+    for collection, name in sorted(deleted - expiring):
+        yield f"Firestore deletes documents once {collection}.{name} has passed, which is not meant to end them."
     for field in configured:
         collection, name = field["collection"], field["field"]
         if name != "*" and name not in known.get(collection, set()):
@@ -281,6 +321,8 @@ def _documents(plan: Plan) -> Mistakes:
 def _apis(plan: Plan) -> Mistakes:
     enabled = {service["service"] for service in plan.of_type("google_project_service")}
     needed = dict.fromkeys(CALLED, "what the functions call")
+    if plan.variables["directory_admin"]:
+        needed["admin"] = "whom administrators discover"
     for resource in plan.resources:
         beginnings = [beginning for beginning in APIS if resource.type.startswith(beginning)]
         if not beginnings:
@@ -314,6 +356,31 @@ def _secrets(plan: Plan) -> Mistakes:
             yield f"{resource.address} puts a secret into the state."
 
 
+def _consents_in_public(plan: Plan) -> bool:
+    """Whether users are to consent in their own browsers."""
+    return plan.variables["gmail_auth"] == "oauth" and plan.variables["public_consent"] is True
+
+
+def _public(plan: Plan) -> list[Resource]:
+    """Return the functions that everybody may call."""
+    names = [name for name, entry in source.entry_points().items() if entry.caller == "browsers"]
+    return [function for name in names for function in _with_entry_point(plan, name)]
+
+
+def _bindings(plan: Plan, function: Resource) -> list[Resource]:
+    grants = plan.of_type("google_cloud_run_service_iam_binding")
+    return [grant for grant in grants if grant["service"] == function["name"]]
+
+
+def _later(plan: Plan) -> dict[str, str]:
+    """Return what variables will be that are known only after apply."""
+    project, region = plan.variables["project"], plan.variables["region"]
+    return {
+        "GMAIL_DELEGATE": f"mailmirror-delegate@{project}.iam.gserviceaccount.com",
+        "OAUTH_REDIRECT_URI": f"https://mailmirror-oauth-callback-123456789012.{region}.run.app/oauth/callback",
+    }
+
+
 def _with_entry_point(plan: Plan, name: str) -> list[Resource]:
     functions = plan.of_type("google_cloudfunctions2_function")
     return [function for function in functions if function["build_config.entry_point"] == name]
@@ -344,6 +411,7 @@ def _seconds(duration: str) -> float:
 RULES: tuple[Callable[[Plan], Mistakes], ...] = (
     _strangers,
     _grants,
+    _exposed,
     _functions,
     _environment,
     _callers,

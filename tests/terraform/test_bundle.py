@@ -85,6 +85,7 @@ EXCHANGES = {
     "sweep_mailboxes": Exchange("POST", "/", 200, {"published": 0}),
     "trigger_sync": Exchange("POST", "/mailboxes/nobody@example.com/sync", 404, "NOT_FOUND"),
     "manage_mailboxes": Exchange("GET", "/mailboxes", 200, {"mailboxes": []}),
+    "oauth_callback": Exchange("GET", "/mailboxes", 404, "NOT_FOUND"),
 }
 
 

@@ -53,6 +53,11 @@ def terraform_locals(name: str) -> dict[str, Any]:
 
 
 LOCALS = terraform_locals("monitoring.tf")
+# The rows of the functions, by the names they are deployed under.
+FUNCTIONS: dict[str, dict[str, Any]] = {
+    "mailmirror-" + name.replace("_", "-"): row
+    for name, row in terraform_locals("functions.tf")["every_function"].items()
+}
 METRICS: dict[str, dict[str, Any]] = LOCALS["metrics"]
 ALERTS: dict[str, dict[str, Any]] = LOCALS["alerts"]
 
@@ -154,6 +159,20 @@ def test_every_compared_percentile_has_its_own_bucket_bound() -> None:
             assert condition["over"] in bounds
 
 
+def test_no_share_counts_requests_of_everybody() -> None:
+    """Whoever calls a public function again and again moves no share of all requests, and so hides no outage."""
+    public = {name for name, row in FUNCTIONS.items() if row["callers"] == "browsers"}
+    assert public
+    shares = [each for alert in ALERTS.values() for each in alert.get("thresholds", []) if "of" in each]
+    of_requests = [each for each in shares if "requests" in each["of"]]
+    assert of_requests
+    for share in of_requests:
+        assert share["of"] == "${local.own_requests}"
+        assert share["filter"].startswith(share["of"])
+    for name in public:
+        assert f'resource.labels.service_name!="{name}"' in LOCALS["own_requests"]
+
+
 def test_every_alert_has_its_runbook() -> None:
     """Each alert has a runbook of its own and none is left over; none is empty or above the 8 KB that fit into an alert
     (https://docs.cloud.google.com/monitoring/alerts/doc-variables).
@@ -190,7 +209,7 @@ def test_runbooks_call_routes_that_exist() -> None:
         paths = [route.path for route in source.routes() if asked == (route.entry_point, route.method)]
         assert any(re.fullmatch(path, url[2]) for path in paths), f"{name}: {command}"
         parameters = dict(part.split("=") for part in url[3].split("&")) if url[3] else {}
-        assert parameters.keys() <= {"mode", "wait"}, command
+        assert parameters.keys() <= ({"mailbox"} if url[2] == "/connect" else {"mode", "wait"}), command
         assert parameters.get("mode", "full") in api.MODES, command
         assert 0 <= float(parameters.get("wait", 0)) <= api.MAX_WAIT, command
         calls += 1
@@ -199,12 +218,11 @@ def test_runbooks_call_routes_that_exist() -> None:
 
 def test_runbooks_name_resources_that_exist() -> None:
     """Each function, job, topic and subscription that a runbook names is one that terraform/ makes."""
-    functions = {"mailmirror-" + name.replace("_", "-") for name in terraform_locals("functions.tf")["functions"]}
     topics = set(terraform_locals("pubsub.tf")["pushes"])
     subscriptions = {topic + end for topic in topics for end in ("-push", "-dead-letters")}
     for name, text in RUNBOOKS.items():
         named = set(re.findall(r"mailmirror-[a-z-]*[a-z]\b", text))
-        assert named - {"mailmirror-token"} <= functions, name
+        assert named - {"mailmirror-token"} <= FUNCTIONS.keys(), name
         assert set(re.findall(r"(?:gmail-notifications|mailbox-work)[a-z-]*", text)) <= topics | subscriptions, name
 
 

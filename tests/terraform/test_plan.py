@@ -1,14 +1,16 @@
 """A plan for an empty project, judged: nothing is wrong with it, and every mistake that is planted is named."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
 import pytest
+from mailmirror.adapters import directory
 
 from tests import source
 from tests.terraform import judge
-from tests.terraform.configuration import Configuration, Edit
+from tests.terraform.configuration import ROOT, Configuration, Edit
 from tests.terraform.conftest import VARIANTS, Planned
 from tests.terraform.plan import Plan
 
@@ -57,13 +59,21 @@ resource "google_pubsub_topic_iam_member" "other" {
 }
 """
 
+# What the planted copies ask for: each mistake is one in a deployment that has to do with it.
+LISTING: dict[str, object] = {"admins": ["group:mail-admins@example.com"], "directory_admin": "root@example.com"}
+CONSENTING: dict[str, object] = {
+    "admins": ["group:mail-admins@example.com"],
+    "gmail_auth": "oauth",
+    "public_consent": True,
+}
+
 # A plan costs seconds, so several mistakes are planted in each copy: such as do not touch one another.
 TOGETHER: tuple[dict[str, Mistake], ...] = (
     {
         "a public invoker": mistake(
             "iam.tf",
-            "push = [google_service_account.push.member]",
-            'push = ["allUsers"]',
+            "push      = [google_service_account.push.member]",
+            'push      = ["allUsers"]',
             'invoker["sync_history"] is open to everybody: allUsers',
             'invoker["run_work"] is open to everybody: allUsers',
         ),
@@ -126,6 +136,12 @@ TOGETHER: tuple[dict[str, Mistake], ...] = (
         ),
     },
     {
+        "an API of an option that is not enabled": mistake(
+            "apis.tf",
+            '["admin.googleapis.com"]',
+            "[]",
+            "admin.googleapis.com is not enabled, but needed for whom administrators discover",
+        ),
         "a topic open to another publisher": mistake(
             "pubsub.tf",
             '["serviceAccount:gmail-api-push@system.gserviceaccount.com"]',
@@ -156,8 +172,20 @@ TOGETHER: tuple[dict[str, Mistake], ...] = (
             'ingress_settings                 = "ALLOW_ALL"',
             'function["run_work"] can be reached from outside',
         ),
+        "receipts that are kept for ever": mistake(
+            "firestore.tf",
+            'for_each = toset(["deltas", "receipts"])',
+            'for_each = toset(["deltas"])',
+            "Receipts are kept for ever: receipts.expireAt has no TTL policy",
+        ),
     },
     {
+        "a public function that nobody asked for": mistake(
+            "functions.tf",
+            'var.gmail_auth == "oauth" && var.public_consent',
+            "true",
+            "Entry point oauth_callback is for everybody, and nobody asked for that",
+        ),
         "an invoker that is somebody else": mistake(
             "iam.tf",
             "scheduler = [google_service_account.scheduler.member]",
@@ -199,8 +227,8 @@ TOGETHER: tuple[dict[str, Mistake], ...] = (
     {
         "an invoker beside the admins": mistake(
             "iam.tf",
-            "admins = var.admins }",
-            'admins = setunion(var.admins, ["group:all@example.com"]) }',
+            "admins    = var.admins",
+            'admins    = setunion(var.admins, ["group:all@example.com"])',
             'function["manage_mailboxes"] can be called by others than the admins',
         ),
         "a value that the functions refuse": mistake(
@@ -208,6 +236,23 @@ TOGETHER: tuple[dict[str, Mistake], ...] = (
             '"projects/${var.project}/topics/${google_pubsub_topic.topic["mailbox-work"].name}"',
             'google_pubsub_topic.topic["mailbox-work"].name',
             "would not start: WORK_TOPIC='mailbox-work' cannot be used",
+        ),
+        "a function that is stopped while somebody waits": mistake(
+            "functions.tf",
+            "answer_seconds = 240",
+            "answer_seconds = 180",
+            'function["manage_mailboxes"] is stopped before the 180 s are over that it may take',
+        ),
+        "mail that Firestore deletes by its date": Mistake(
+            (
+                Edit("firestore.tf", 'toset(["deltas", "receipts"])', 'toset(["deltas", "receipts", "messages"])'),
+                Edit(
+                    "firestore.tf",
+                    'field      = "expireAt"',
+                    'field      = each.key == "messages" ? "internalDate" : "expireAt"',
+                ),
+            ),
+            ("Firestore deletes documents once messages.internalDate has passed",),
         ),
         "a push that is repeated while the function works": mistake(
             "pubsub.tf",
@@ -278,7 +323,84 @@ TOGETHER: tuple[dict[str, Mistake], ...] = (
         ),
     },
 )
-PLANTED = [(copy, name) for copy, mistakes in enumerate(TOGETHER) for name in mistakes]
+# The same, where users consent in their own browsers.
+IN_PUBLIC: tuple[dict[str, Mistake], ...] = (
+    {
+        "administrators who are everybody": mistake(
+            "iam.tf",
+            "admins    = var.admins",
+            'admins    = ["allUsers"]',
+            'invoker["manage_mailboxes"] is open to everybody: allUsers',
+            'invoker["trigger_sync"] is open to everybody: allUsers',
+        ),
+        "a public function that is not for everybody": mistake(
+            "iam.tf",
+            'browsers = ["allUsers"]',
+            'browsers = ["allAuthenticatedUsers"]',
+            'invoker["oauth_callback"] is open to everybody: allAuthenticatedUsers',
+            'function["oauth_callback"] cannot be called by every browser',
+        ),
+        "a public function that reaches bodies": mistake(
+            "functions.tf",
+            '"browsers", mirror = "write", gmail = true, bodies = false',
+            '"browsers", mirror = "write", gmail = true, bodies = true',
+            'body_writer["oauth_callback"] is for a function that everybody may call',
+        ),
+        "a public function that costs what strangers like": mistake(
+            "functions.tf",
+            "timeout = local.answer_seconds, instances = 2",
+            "timeout = local.answer_seconds, instances = var.max_instances",
+            'function["oauth_callback"] costs whatever everybody likes',
+        ),
+        "answers that are sent to administrators": mistake(
+            "functions.tf",
+            'local.public_callback ? local.redirect_uri : ""',
+            '""',
+            'function["manage_mailboxes"] sends users\' answers to where nothing takes them',
+        ),
+        "a right that is given before it is known": mistake(
+            "iam.tf",
+            ' || ${local.tokens_only}"\n  }\n\n  depends_on = [google_firestore_index.query]\n',
+            ' || ${local.tokens_only}"\n  }\n',
+            'google_project_iam_member.token_keeper["run_work"] does not wait until Google knows everywhere',
+        ),
+    },
+    {
+        "answers that nobody takes": mistake(
+            "functions.tf",
+            'function.callers != "browsers" || local.public_callback',
+            'function.callers != "browsers"',
+            "Entry point oauth_callback of main.py is not deployed",
+        ),
+        "a right to keep consents, and everything else": mistake(
+            "iam.tf",
+            """  condition {
+    title      = "mailmirror-tokens"
+    expression = "resource.type == \\"cloudresourcemanager.googleapis.com/Project\\" || ${local.tokens_only}"
+  }
+
+""",
+            "",
+            'google_project_iam_member.token_keeper["manage_mailboxes"] is for the whole project',
+        ),
+    },
+    {
+        "a public function that browsers cannot reach": mistake(
+            "functions.tf",
+            '"ALLOW_ALL", callers = "browsers"',
+            '"ALLOW_INTERNAL_ONLY", callers = "browsers"',
+            'function["oauth_callback"] cannot be reached by browsers',
+        ),
+        "a redirect URI that is none": mistake(
+            "functions.tf",
+            'redirect_uri    = "https://mailmirror-oauth-callback-${local.project_number}.${var.region}.run.app/oauth/callback"',
+            'redirect_uri    = "https://mailmirror-oauth-callback.${var.region}.run.app/callback"',
+            "would not start: OAUTH_REDIRECT_URI=",
+        ),
+    },
+)
+COPIES = [(LISTING, mistakes) for mistakes in TOGETHER] + [(CONSENTING, mistakes) for mistakes in IN_PUBLIC]
+PLANTED = [(copy, name) for copy, (_, mistakes) in enumerate(COPIES) for name in mistakes]
 
 Found = Callable[[int], list[str]]
 
@@ -289,23 +411,24 @@ def found(configuration: Configuration) -> Found:
 
     @cache
     def found(copy: int) -> list[str]:
-        edits = [edit for each in TOGETHER[copy].values() for edit in each.edits]
-        planted = configuration.copy(f"planted-{copy}", edits)
-        return judge.mistakes(Plan(planted.plan(admins=["group:mail-admins@example.com"])))
+        asked, mistakes = COPIES[copy]
+        planted = configuration.copy(f"planted-{copy}", [edit for each in mistakes.values() for edit in each.edits])
+        return judge.mistakes(Plan(planted.plan(**asked)))
 
     return found
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_deployment_is_without_mistakes(planned: Planned, variant: str) -> None:
-    """Nothing is wrong with a deployment in either way to open mailboxes, nor with every option at once."""
+    """Nothing is wrong with a deployment in either way to open mailboxes, nor with every option that goes with it."""
     assert judge.mistakes(planned(variant)) == []
 
 
 @pytest.mark.parametrize(("copy", "name"), PLANTED, ids=[name for _, name in PLANTED])
 def test_a_planted_mistake_is_named(found: Found, copy: int, name: str) -> None:
     """A mistake in the configuration is told in a sentence of its own."""
-    for part in TOGETHER[copy][name].told:
+    _, mistakes = COPIES[copy]
+    for part in mistakes[name].told:
         assert any(part in sentence for sentence in found(copy)), found(copy)
 
 
@@ -320,9 +443,17 @@ def test_the_source_is_understood() -> None:
     assert callers["sync_history"] == ("push", "gmail-notifications")
     assert callers["run_work"] == ("push", "mailbox-work")
     assert callers["renew_watches"] == callers["sweep_mailboxes"] == ("scheduler", "")
+    assert callers["oauth_callback"] == ("browsers", "")
+    assert {name for name, names in source.fields().items() if "expireAt" in names} == {"deltas", "receipts"}
     assert {"GOOGLE_CLOUD_PROJECT", "GMAIL_AUTH", "GMAIL_OAUTH_CLIENT"} <= source.variables().keys()
 
 
 def test_what_is_left_out_is_read() -> None:
     """Each variable that a deployment may leave out is read: the list does not outlive its reasons."""
     assert judge.LEFT_OUT.keys() | set[str]().union(*judge.OF_THE_OTHER_AUTH.values()) <= source.variables().keys()
+
+
+def test_the_directory_is_asked_with_the_scopes_that_are_delegated() -> None:
+    """What the delegation output adds for an administrator of the directory are the scopes the code asks with."""
+    text = (ROOT / "terraform" / "functions.tf").read_text()
+    assert re.findall(r'"(https://www\.googleapis\.com/auth/admin\.[^"]+)"', text) == list(directory.SCOPES)

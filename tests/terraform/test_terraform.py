@@ -64,9 +64,9 @@ def _is_sentence(block: Block) -> bool:
 
 
 @pytest.mark.applies
-@pytest.mark.parametrize("variant", ["oauth", "everything"])
+@pytest.mark.parametrize(("variant", "functions"), [("oauth", 6), ("public", 7), ("everything", 6)])
 def test_what_is_applied_stays_and_can_be_destroyed(
-    configuration: Configuration, require: Require, variant: str
+    configuration: Configuration, require: Require, variant: str, functions: int
 ) -> None:
     """A second plan right after apply is empty, and destroy leaves nothing in the state."""
     require(
@@ -76,7 +76,7 @@ def test_what_is_applied_stays_and_can_be_destroyed(
     copy = configuration.copy(f"applied-{variant}")
     values = copy.variables(**VARIANTS[variant])
     copy.run("apply", "-auto-approve", "-input=false", "-no-color", values)
-    assert copy.run("state", "list").stdout.count("google_cloudfunctions2_function.function") == 6
+    assert copy.run("state", "list").stdout.count("google_cloudfunctions2_function.function") == functions
     again = copy.run("plan", "-detailed-exitcode", "-input=false", "-no-color", values, accept=(0, 2))
     assert again.returncode == 0, again.stdout
     copy.run("destroy", "-auto-approve", "-input=false", "-no-color", values)

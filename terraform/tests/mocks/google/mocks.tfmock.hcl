@@ -84,6 +84,15 @@ override_resource {
   }
 }
 
+override_resource {
+  target = google_cloudfunctions2_function.function["oauth_callback"]
+  values = {
+    service_config = {
+      uri = "https://mailmirror-oauth-callback.example"
+    }
+  }
+}
+
 # Accounts
 
 override_resource {
@@ -143,6 +152,16 @@ override_resource {
     member = "serviceAccount:mailmirror-manage-mailboxes@my-project.iam.gserviceaccount.com"
     name   = "projects/my-project/serviceAccounts/mailmirror-manage-mailboxes@my-project.iam.gserviceaccount.com"
     id     = "projects/my-project/serviceAccounts/mailmirror-manage-mailboxes@my-project.iam.gserviceaccount.com"
+  }
+}
+
+override_resource {
+  target = google_service_account.function["oauth_callback"]
+  values = {
+    email  = "mailmirror-oauth-callback@my-project.iam.gserviceaccount.com"
+    member = "serviceAccount:mailmirror-oauth-callback@my-project.iam.gserviceaccount.com"
+    name   = "projects/my-project/serviceAccounts/mailmirror-oauth-callback@my-project.iam.gserviceaccount.com"
+    id     = "projects/my-project/serviceAccounts/mailmirror-oauth-callback@my-project.iam.gserviceaccount.com"
   }
 }
 
