@@ -352,11 +352,33 @@ def test_the_user_cannot_do_what_makes_no_sense(mailbox: Mailbox) -> None:
     assert mailbox.truth() == before
 
 
-def test_search_is_refused_rather_than_faked(mailbox: Mailbox) -> None:
-    """A q that means something answers 400: a wrong answer would be worse."""
-    with pytest.raises(ApiError) as raised:
-        mailbox.list_messages(q="from:grace")
-    assert raised.value.status == 400
+@pytest.mark.parametrize(
+    "q", ["from:grace", "after:2026/11/20", "after:1 from:grace", "after:-1", "before:1", "after:"]
+)
+def test_search_is_refused_rather_than_faked(mailbox: Mailbox, q: str) -> None:
+    """A q that the fake does not know answers 501, for messages and threads: a wrong answer would be worse."""
+    for call in (mailbox.list_messages, mailbox.list_threads):
+        with pytest.raises(ApiError) as raised:
+            call(q=q)
+        assert (raised.value.status, raised.value.reason) == (501, "notImplemented")
+
+
+def test_listings_after_a_time(mailbox: Mailbox) -> None:
+    """`after:` lists what is newer than the second that it names, with all other filters; a thread for its messages."""
+    second = timedelta(seconds=1)
+    old = mailbox.deliver(mail(1), internal_date=START)
+    same = mailbox.deliver(mail(2), internal_date=START + second + timedelta(milliseconds=999))
+    new = mailbox.deliver(mail(3), internal_date=START + 2 * second, thread_id=old)
+    spam = mailbox.deliver(mail(4), internal_date=START + 3 * second, label_ids=["SPAM"])
+    after = f"after:{int(START.timestamp()) + 1}"
+    assert listed(mailbox, q=after, include_spam_trash=True) == [spam, new]
+    assert listed(mailbox, q=after, include_spam_trash=True, max_results=1) == [spam, new]
+    assert listed(mailbox, q=after) == [new]
+    assert listed(mailbox, q=after, label_ids=["STARRED"]) == []
+    assert [item["id"] for item in pages(mailbox, "threads", q=after)] == [old]
+    before = f"after:{int(START.timestamp())}"
+    assert [item["id"] for item in pages(mailbox, "threads", q=before)] == [old, same]
+    assert listed(mailbox, q="") == [new, same, old]
 
 
 def test_a_young_message_is_404_until_the_get_lag_is_over(clock: ManualClock, mailbox: Mailbox) -> None:

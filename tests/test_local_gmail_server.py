@@ -219,6 +219,38 @@ def test_a_batch_may_write_and_may_stop(gmail: Any, mailbox: Mailbox) -> None:
     assert mailbox.active_watch() is None
 
 
+def test_all_calls_of_a_batch_are_under_way_until_it_is_answered(port: int, world: World) -> None:
+    """While one batch of 20 waits for its last call, another of 20 gets in with 10 where 30 are allowed; later all."""
+    world.quota.concurrent = 30
+    inside, leave = threading.Event(), threading.Event()
+
+    def stay(seconds: float) -> None:
+        if seconds:
+            inside.set()
+            leave.wait(5)
+
+    world.sleep = stay
+    part = b"--x\r\nContent-Type: application/http\r\n\r\nGET /gmail/v1/users/me/profile\r\n\r\n"
+    answers: list[int] = []
+
+    def twenty() -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("POST", "/batch", 20 * part + b"--x--", {"Content-Type": "multipart/mixed; boundary=x"})
+        content = connection.getresponse().read()
+        connection.close()
+        return content.count(b"HTTP/1.1 200")
+
+    world.faults.add({"users.getProfile": [*["slow:0"] * 19, "slow:9"]})
+    first = threading.Thread(target=lambda: answers.append(twenty()))
+    first.start()
+    assert inside.wait(5)
+    assert twenty() == 10
+    leave.set()
+    first.join()
+    assert answers == [20]
+    assert twenty() == 20
+
+
 def test_a_batch_looks_like_googles(port: int) -> None:
     """Each part of the answer is application/http and names its call by <response-…>."""
     part = b"Content-Type: application/http\r\nContent-ID: <a + 1>\r\n\r\nGET /gmail/v1/users/me/labels\r\n"
@@ -260,6 +292,7 @@ def test_a_batch_that_is_none_is_400(port: int, body: bytes) -> None:
         ("GET", "/gmail/v1/users/me/messages/nope?alt=json&prettyPrint=true", 404, "Requested entity was not found."),
         ("GET", "/gmail/v1/users/me/messages/a/attachments/b", 501, "does not fake"),
         ("POST", "/gmail/v1/users/me/messages/send", 501, "does not fake"),
+        ("GET", "/gmail/v1/users/me/threads?q=is%3Aunread", 501, "does not fake this q"),
         ("POST", "/gmail/v1/users/me/watch", 400, "topicName"),
         ("GET", "/gmail/v2/users/me/profile", 404, ""),
         ("DELETE", "/batch", 405, ""),
