@@ -254,6 +254,23 @@ def test_a_run_stops_between_two_slices() -> None:
     assert world.state().run == after
 
 
+def test_a_stop_during_the_renewal_of_the_watch_starts_nothing() -> None:
+    """Who has just watched a mailbox sees that it is to be stopped, and begins no first sync."""
+    world = World()
+    world.app.connect(ADA, None)
+    other = world.worker("worker-2")
+
+    def ask(method: str, subject: str) -> None:
+        if method == "users.watch":
+            other.stop(ADA, 0)
+
+    world.accounts.before = ask
+    world.work()
+    assert at_rest(world.state())
+    assert world.ada.active_watch() is None
+    assert world.accounts.made("users.messages.list") == 0
+
+
 def test_a_run_goes_on_when_the_mailbox_is_wanted_again() -> None:
     """A mailbox stopped in the middle of its first sync goes on from there: nothing is fetched twice."""
     world = backfilling()

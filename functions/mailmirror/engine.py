@@ -174,6 +174,9 @@ class SyncEngine:
             hold.commit(hold.mailbox)
         if errand.renew or mailboxes.watch_due(hold.mailbox, self.clock.now()):
             self._renew_watch(hold, errand)
+        if hold.mailbox.wanted != "live":
+            hold.commit(hold.mailbox, release=True)
+            return False
         if hold.mailbox.cursor == 0:
             reconcile.start(hold, "first", "The mailbox was connected.")
         self._paused(hold)
