@@ -95,6 +95,7 @@ requirements: $(READY)  ## pin the newest versions that pyproject.toml allows
 	$(VENV)/bin/$(COMPILE) pyproject.toml --group dev --output-file requirements-dev.txt
 	$(VENV)/bin/$(COMPILE) pyproject.toml --constraints requirements-dev.txt --output-file functions/requirements.txt
 	$(VENV)/bin/$(COMPILE) --group checkov --output-file requirements-checkov.txt
+	$(VENV)/bin/$(COMPILE) --group lieer --no-emit-package notmuch2 --output-file requirements-lieer.txt
 
 clean:  ## remove .venv and every cache
 	rm -rf $(VENV) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RUNTIME = ROOT / "functions" / "requirements.txt"
 DEVELOPMENT = ROOT / "requirements-dev.txt"
 SCANNER = ROOT / "requirements-checkov.txt"
+LIEER = ROOT / "requirements-lieer.txt"
 
 REGISTRIES = re.compile(rb"pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)|debian\.org|crates\.io", re.IGNORECASE)
 MACHINE_PATHS = re.compile(rb"(?<![\w.])/(?:home|root|work|Users)/")
@@ -67,7 +68,7 @@ def pyproject_ranges() -> dict[Path, list[Requirement]]:
     """What pyproject.toml asks for, by the file in which it is pinned."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     runtime, groups = project["project"]["dependencies"], project["dependency-groups"]
-    asked = {RUNTIME: runtime, DEVELOPMENT: runtime + groups["dev"], SCANNER: groups["checkov"]}
+    asked = {RUNTIME: runtime, DEVELOPMENT: runtime + groups["dev"], SCANNER: groups["checkov"], LIEER: groups["lieer"]}
     return {file: [Requirement(each) for each in requirements] for file, requirements in asked.items()}
 
 
@@ -111,7 +112,7 @@ def test_no_path_of_a_machine_is_written_down() -> None:
     assert lines_matching(MACHINE_PATHS) == []
 
 
-@pytest.mark.parametrize("file", [RUNTIME, DEVELOPMENT, SCANNER], ids=lambda file: file.name)
+@pytest.mark.parametrize("file", [RUNTIME, DEVELOPMENT, SCANNER, LIEER], ids=lambda file: file.name)
 def test_requirements_are_pinned_with_hashes(file: Path) -> None:
     """Every requirement is one exact version and the SHA-256 of each of its files, with no option line in between."""
     for pin, hashes in pins(file).items():
