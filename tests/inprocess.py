@@ -196,6 +196,12 @@ class InProcessGmail:
                 found[thread_id] = Failed(str(error))
         return found
 
+    def gets(
+        self, messages: Sequence[str], threads: Sequence[str], *, bodies: bool = True
+    ) -> tuple[Mapping[str, Message | Gone | Failed], Mapping[str, FetchedThread | Gone | Failed]]:
+        whole = self.threads(threads, bodies=bodies)
+        return self.messages(messages, bodies=bodies), whole
+
     def labels(self) -> tuple[Label, ...]:
         self._ask("users.labels.list")
         return parse_labels(self._mailbox.list_labels())

@@ -12,8 +12,8 @@ from typing import Any, cast
 import httplib2
 import pytest
 from googleapiclient.errors import HttpError
-from mailmirror.adapters.gmail.calls import MAX_BATCH, Calls
-from mailmirror.adapters.gmail.gets import Gets
+from mailmirror.adapters.gmail.calls import MAX_BATCH, Calls, Get
+from mailmirror.adapters.gmail.gets import Gets, Kind
 from mailmirror.adapters.gmail.lanes import Lanes
 from mailmirror.adapters.gmail.transport import Outcome
 from mailmirror.errors import Throttled
@@ -23,6 +23,7 @@ from mailmirror.quota import PRICES, Budget, bucket
 from tests.clock import VirtualClock
 
 GET = "users.messages.get"
+THREAD = "users.threads.get"
 IDS = [str(number) for number in range(3_000)]
 
 
@@ -78,6 +79,11 @@ class Doorman:
         """There is no connection."""
 
 
+def gets(ids: Sequence[str]) -> list[Get]:
+    """Ids with the method they are asked by."""
+    return [(GET, item_id) for item_id in ids]
+
+
 def refusal(status: int) -> HttpError:
     """A refusal as the client library raises it."""
     return HttpError(httplib2.Response({"status": str(status)}), b"{}")
@@ -94,7 +100,8 @@ class Client:
 
     def get(self, ids: Sequence[str]) -> dict[str, Any]:
         """Get many."""
-        return Gets(self.calls, GET, lambda _, item_id: item_id, lambda answer: answer).all(ids)
+        kinds = {GET: Kind(lambda _, item_id: item_id, lambda answer: answer)}
+        return {item_id: value for (_, item_id), value in Gets(self.calls, kinds).all(gets(ids)).items()}
 
 
 def test_growth() -> None:
@@ -124,8 +131,8 @@ def test_a_wave_is_spread_over_the_lanes(count: int, batches: int) -> None:
     """The calls of a wave are in as many batches as there are lanes, but two in each or more; all are as long."""
     doorman = Doorman()
     client = Client(doorman)
-    found = client.calls.together(GET, IDS[:count], lambda _, item_id: item_id)
-    assert list(found) == IDS[:count]
+    found = client.calls.together(gets(IDS[:count]), lambda _, get: get[1])
+    assert list(found) == gets(IDS[:count])
     ((*sizes,),) = doorman.waves
     assert (len(sizes), sum(sizes)) == (batches, count)
     assert max(sizes) <= MAX_BATCH
@@ -157,11 +164,11 @@ def test_the_limit_is_lifted() -> None:
     doorman = Doorman(0)
     client = Client(doorman)
     for _ in range(10):
-        client.calls.together(GET, IDS[: client.calls.room(GET)], lambda _, item_id: item_id)
-    assert (client.calls.in_flight, client.calls.room(GET)) == (1, 1)
+        client.calls.together(gets(IDS[: client.calls.room(gets(IDS))]), lambda _, get: get[1])
+    assert (client.calls.in_flight, client.calls.room(gets(IDS))) == (1, 1)
     doorman.most = 1_000
     client.get(IDS)
-    assert client.calls.room(GET) > 20
+    assert client.calls.room(gets(IDS)) > 20
     assert doorman.calls[-1] <= 2 * doorman.calls[-30]
 
 
@@ -173,9 +180,9 @@ def test_halving() -> None:
     assert client.calls.in_flight == 200
     doorman.trouble = {"3": 429}
     client.get(IDS[:30])
-    assert client.calls.room(GET) == 15
+    assert client.calls.room(gets(IDS)) == 15
     doorman.trouble = {}
-    client.calls.together(GET, IDS[:15], lambda _, item_id: item_id)
+    client.calls.together(gets(IDS[:15]), lambda _, get: get[1])
     assert client.calls.in_flight == pytest.approx(15 * 1.02)
 
 
@@ -197,10 +204,10 @@ def test_403_is_no_better_than_429() -> None:
     doorman = Doorman()
     client = Client(doorman)
     doorman.whole = refusal(404)
-    client.calls.together(GET, IDS[:50], lambda _, item_id: item_id)
+    client.calls.together(gets(IDS[:50]), lambda _, get: get[1])
     assert (client.calls.in_flight, client.calls.rejected) == (60, 0)
     doorman.whole = quota
-    assert len(client.calls.together(GET, IDS[:50], lambda _, item_id: item_id)) == 50
+    assert len(client.calls.together(gets(IDS[:50]), lambda _, get: get[1])) == 50
     assert (client.calls.in_flight, client.calls.rejected, client.budget.level().units) == (25, 1, 0)
 
 
@@ -239,9 +246,9 @@ def test_the_budget_bounds_a_wave(units_per_minute: int, live: int, run: int) ->
     """No wave has more calls than the bucket pays for at once, and a run's leave the reserve."""
     doorman = Doorman()
     client = Client(doorman, units_per_minute=units_per_minute)
-    assert client.calls.room(GET) == live
+    assert client.calls.room(gets(IDS)) == live
     with client.budget.sparing():
-        assert client.calls.room(GET) == run
+        assert client.calls.room(gets(IDS)) == run
         client.get(IDS[:50])
         assert client.budget.level().units >= 0
     assert max(sum(wave) for wave in doorman.waves) <= run
@@ -253,6 +260,28 @@ def test_a_batch_that_fails_as_a_whole_spoils_no_other() -> None:
     doorman.whole = ConnectionResetError()
     client = Client(doorman)
     assert list(client.get(IDS[:50])) == IDS[:50]
-    assert doorman.waves == [[6, 6, 6, 7, 6, 6, 6, 7]]
-    assert doorman.singles == IDS[:6]
-    assert client.budget.spent == 20 * 56
+    assert doorman.waves == [[7, 7, 6, 6, 6, 6, 6, 6]]
+    assert doorman.singles == IDS[:50:8]
+    assert client.budget.spent == 20 * 57
+
+
+def test_threads_and_messages_in_one_wave() -> None:
+    """Gets of two methods go out together, each batch with its share of both, and each is paid for at its own price."""
+    doorman = Doorman()
+    client = Client(doorman)
+    kinds = {method: Kind(lambda _, item_id: item_id, lambda answer: answer) for method in (THREAD, GET)}
+    wanted = [*((THREAD, item_id) for item_id in IDS[:16]), *gets(IDS[:24])]
+    assert list(Gets(client.calls, kinds).all(wanted)) == wanted
+    assert doorman.waves == [[5] * 8]
+    assert client.budget.spent == 16 * 40 + 24 * 20
+
+
+def test_a_wave_holds_what_the_budget_pays() -> None:
+    """How many gets a wave may hold is counted by their prices, from the first on, and is never less than one."""
+    client = Client(Doorman(), units_per_minute=6_000)
+    threads = [(THREAD, item_id) for item_id in IDS]
+    assert (client.calls.room(threads), client.calls.room(gets(IDS))) == (2, 5)
+    assert client.calls.room([*threads[:1], *gets(IDS)]) == 1 + (105 - 40) // 20
+    client.budget.take(105)
+    client.budget.drain()
+    assert client.calls.room(threads[:1]) == 1

@@ -12,7 +12,7 @@ from mailmirror.errors import HistoryExpired, PageTokenExpired
 from mailmirror.lease import Hold
 from mailmirror.log import log
 from mailmirror.mirror import OUTDATED, Edit, Sheet
-from mailmirror.model import Gone, HistoryId, LabelId, Message, MessageId, Origin, Parked, Thread, ThreadId
+from mailmirror.model import Failed, Gone, HistoryId, LabelId, Message, MessageId, Origin, Parked, Thread, ThreadId
 from mailmirror.parked import DEADLY
 from mailmirror.slice import MIRROR_WRITES
 
@@ -107,6 +107,19 @@ def _fetch(hold: Hold, wanted: Mapping[MessageId, ThreadId], *, origin: Origin, 
     if missing and late:
         hold.clock.sleep(LATE_SECONDS)
         answers.update(hold.gmail.messages(missing, bodies=with_bodies))
+    return settle(hold, wanted, answers, origin=origin, late=late)
+
+
+def settle(
+    hold: Hold,
+    wanted: Mapping[MessageId, ThreadId],
+    answers: Mapping[MessageId, Message | Gone | Failed],
+    *,
+    origin: Origin,
+    late: bool = False,
+) -> Fetched:
+    """Return what Gmail's answers for messages come to; see `fetch_messages`."""
+    result = Fetched(origin)
     for message_id, thread_id in wanted.items():
         match answers[message_id]:
             case Message() as message:

@@ -14,6 +14,7 @@ from mailmirror.fetch import (
     fetch_messages,
     look_up_fetched,
     open_sheet,
+    settle,
 )
 from mailmirror.lease import Hold
 from mailmirror.mirror import Bring, Confirm, Edit, Refresh, Remove, Strip
@@ -74,11 +75,22 @@ def fetch_items(
             singles |= dict.fromkeys(item.look, item.thread_id)
             if wanted or item.stale:
                 whole[item.way == "minimal"].append(item)
-    for minimal, items in whole.items():
-        singles |= _fetch_threads(hold, items, known, result, minimal=minimal)
+    ahead: Fetched | None = None
+    if whole[False]:
+        # What is asked for by itself comes with the whole threads, and what they turn out to lack after them.
+        ids = [item.thread_id for item in whole[False]]
+        found, threads = hold.gmail.gets(list(singles), ids, bodies=hold.mailbox.policy.bodies)
+        ahead = settle(hold, singles, found, origin=origin)
+        rest = _take_threads(hold, whole[False], known, result, threads)
+        singles = {i: thread_id for i, thread_id in rest.items() if i not in found}
+    if whole[True]:
+        threads = hold.gmail.threads([item.thread_id for item in whole[True]], minimal=True)
+        singles |= _take_threads(hold, whole[True], known, result, threads)
     # A message of a thread that is gone may have moved to another one that was fetched as well.
     for message in result.messages:
         result.gone.pop(message.id, None)
+    if ahead is not None:
+        result.add(ahead)
     result.add(fetch_messages(hold, singles, origin=origin))
     result.messages = _newest(result.messages)
     doubt(hold, run, result)
@@ -141,13 +153,15 @@ def _newest(messages: Iterable[Message]) -> list[Message]:
     return list(found.values())
 
 
-def _fetch_threads(
-    hold: Hold, items: Sequence[Item], known: Mapping[ThreadId, Thread], result: Fetched, *, minimal: bool
+def _take_threads(
+    hold: Hold,
+    items: Sequence[Item],
+    known: Mapping[ThreadId, Thread],
+    result: Fetched,
+    answers: Mapping[ThreadId, FetchedThread | Gone | Failed],
 ) -> dict[MessageId, ThreadId]:
-    """Fetch whole threads into `result` and return the messages that have to be fetched one by one."""
+    """Take whole threads into `result` and return the messages that have to be fetched one by one."""
     singles: dict[MessageId, ThreadId] = {}
-    ids, with_bodies = [item.thread_id for item in items], hold.mailbox.policy.bodies
-    answers = hold.gmail.threads(ids, minimal=minimal, bodies=with_bodies) if items else {}
     for item in items:
         match answers[item.thread_id]:
             case FetchedThread() as thread:

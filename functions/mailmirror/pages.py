@@ -16,7 +16,7 @@ from mailmirror.model import HistoryId, MessageId, ThreadId
 from mailmirror.planner import Manifest, manifest
 
 # Rows sorted at a time, all those of the last thread besides; twice as many are gathered at the most.
-PART_ROWS = 25_000
+PART_ROWS = 8_000
 
 
 def message_row(thread_id: ThreadId, message_id: MessageId) -> str:

@@ -144,6 +144,12 @@ class Gmail(Protocol):
         """
         ...
 
+    def gets(
+        self, messages: Sequence[MessageId], threads: Sequence[ThreadId], *, bodies: bool = True
+    ) -> tuple[Mapping[MessageId, Message | Gone | Failed], Mapping[ThreadId, FetchedThread | Gone | Failed]]:
+        """Both of the above at the same time, threads in full or without bodies."""
+        ...
+
     def labels(self) -> tuple[Label, ...]:
         """users.labels.list."""
         ...

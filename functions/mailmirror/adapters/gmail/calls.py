@@ -7,7 +7,6 @@ asked, or whether to ask again. Laws 7 and 8: a price paid before every call, a 
 import random
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any, TypeVar
 
 from googleapiclient.errors import HttpError
@@ -22,6 +21,9 @@ from mailmirror.ports import Clock
 from mailmirror.quota import Budget
 
 Value = TypeVar("Value")
+
+# A method, and the id that it is called with.
+Get = tuple[str, str]
 
 # Google allows 100 calls a batch and advises 50; 25 is what users of new projects get through without 429s.
 MAX_BATCH = 25
@@ -91,45 +93,47 @@ class Calls:
             self._slow_down(1, int(self.in_flight))
         raise refused
 
-    def together(
-        self, method: str, ids: Sequence[str], request: Callable[[Api, str], Any]
-    ) -> dict[str, Any | GmailError]:
-        """Pay for one call for each id and make them in one wave: what was answered to each, or why nothing was."""
-        self._budget.take(self._prices[method] * len(ids))
-        batches = self._spread(ids)
-        answers: dict[str, Any | GmailError] = {}
+    def together(self, gets: Sequence[Get], request: Callable[[Api, Get], Any]) -> dict[Get, Any | GmailError]:
+        """Pay for these calls and make them in one wave: what was answered to each, or why nothing was."""
+        self._budget.take(sum(self._prices[method] for method, _ in gets))
+        batches = self._spread(gets)
+        answers: dict[Get, Any | GmailError] = {}
         refused = 0
         for batch, outcome in zip(batches, self._send(batches, request), strict=True):
-            unanswered: GmailError = GmailUnavailable(f"Gmail's answer to a batch of {method} cannot be read.")
+            unanswered: GmailError = GmailUnavailable("Gmail's answer to a batch cannot be read.")
             if outcome.failure is not None:
                 unanswered = self._name(outcome.failure, "batch")
                 refused += isinstance(unanswered, Throttled)
-            for number, item_id in enumerate(batch):
+            for number, get in enumerate(batch):
                 answer = outcome.answers.get(number, unanswered)
                 if isinstance(answer, HttpError):
-                    answer = self._name(answer, method)
+                    answer = self._name(answer, get[0])
                     refused += isinstance(answer, Throttled)
-                answers[item_id] = answer
+                answers[get] = answer
         if refused:
-            self._slow_down(refused, len(ids))
+            self._slow_down(refused, len(gets))
         elif not any(isinstance(answer, GmailUnavailable) for answer in answers.values()):
-            self._filled(len(ids))
-        return answers
+            self._filled(len(gets))
+        return {get: answers[get] for get in gets}
 
-    def room(self, method: str) -> int:
-        """How many calls the next wave may hold."""
+    def room(self, gets: Sequence[Get]) -> int:
+        """How many of these calls, from the first on, the next wave may hold: at least one."""
         units = min(self._budget.affordable(BATCH_SECONDS), self._budget.at_once)
-        return max(1, min(int(self.in_flight), units // self._prices[method]))
+        most = max(1, min(int(self.in_flight), len(gets)))
+        for count, (method, _) in enumerate(gets[:most]):
+            units -= self._prices[method]
+            if units < 0:
+                return max(1, count)
+        return most
 
     def patience(self) -> Patience:
         """Begin to wait for what fails."""
         return Patience(self._clock, self._rng)
 
-    def _spread(self, ids: Sequence[str]) -> list[Sequence[str]]:
-        """Cut ids into batches, none of them much longer than another."""
-        count = min(self._lanes, max(-(-len(ids) // MAX_BATCH), len(ids) // FEW))
-        ends = [len(ids) * number // count for number in range(count + 1)]
-        return [ids[start:end] for start, end in pairwise(ends)]
+    def _spread(self, gets: Sequence[Get]) -> list[Sequence[Get]]:
+        """Deal calls out to batches, none of them much longer than another, each with its share of whole threads."""
+        count = min(self._lanes, max(-(-len(gets) // MAX_BATCH), len(gets) // FEW))
+        return [gets[number::count] for number in range(count)]
 
     def _pay_and_send(self, method: str, request: Callable[[Api], Any]) -> Any:
         self._budget.take(self._prices[method])
@@ -140,10 +144,10 @@ class Calls:
 
         return _caught(send)
 
-    def _send(self, batches: Sequence[Sequence[str]], request: Callable[[Api, str], Any]) -> list[Outcome]:
+    def _send(self, batches: Sequence[Sequence[Get]], request: Callable[[Api, Get], Any]) -> list[Outcome]:
         def send() -> list[Outcome]:
             way = self._open()
-            return way.wave([[request(way.api, item_id) for item_id in batch] for batch in batches])
+            return way.wave([[request(way.api, get) for get in batch] for batch in batches])
 
         outcomes = _caught(send)
         return outcomes if isinstance(outcomes, list) else [Outcome(failure=outcomes) for _ in batches]

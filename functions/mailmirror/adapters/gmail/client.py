@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from google.auth.credentials import Credentials
 
 from mailmirror.adapters.gmail.calls import Calls
-from mailmirror.adapters.gmail.gets import Gets
+from mailmirror.adapters.gmail.gets import Gets, Kind
 from mailmirror.adapters.gmail.lanes import Lanes
 from mailmirror.adapters.gmail.patience import worth_another_try
 from mailmirror.adapters.gmail.transport import GOOGLE, Api, Line, api
@@ -57,6 +57,7 @@ from mailmirror.quota import PRICES, Budget, PriceTable, bucket
 Value = TypeVar("Value")
 
 PAGE_SIZE = 500
+MESSAGE, THREAD = "users.messages.get", "users.threads.get"
 
 
 def newer(since: datetime | None) -> str | None:
@@ -222,26 +223,36 @@ class GmailClient:
         )
 
     def messages(self, ids: Sequence[MessageId], *, bodies: bool = True) -> Mapping[MessageId, Message | Gone | Failed]:
-        form = "full" if bodies else "metadata"
-        gets = Gets(
-            self._calls,
-            "users.messages.get",
-            lambda api, message_id: api.messages.get(userId=self.mailbox, id=message_id, format=form),
-            lambda answer: parse_message(answer, bodies=bodies),
-        )
-        return gets.all(ids)
+        return self.gets(ids, (), bodies=bodies)[0]
 
     def threads(
         self, ids: Sequence[ThreadId], *, minimal: bool = False, bodies: bool = True
     ) -> Mapping[ThreadId, FetchedThread | Gone | Failed]:
-        form = "minimal" if minimal else "full" if bodies else "metadata"
-        gets = Gets(
-            self._calls,
-            "users.threads.get",
-            lambda api, thread_id: api.threads.get(userId=self.mailbox, id=thread_id, format=form),
-            lambda answer: parse_thread(answer, minimal=minimal, bodies=bodies),
-        )
-        return gets.all(ids)
+        return self._gets((), ids, minimal=minimal, bodies=bodies)[1]
+
+    def gets(
+        self, messages: Sequence[MessageId], threads: Sequence[ThreadId], *, bodies: bool = True
+    ) -> tuple[Mapping[MessageId, Message | Gone | Failed], Mapping[ThreadId, FetchedThread | Gone | Failed]]:
+        return self._gets(messages, threads, minimal=False, bodies=bodies)
+
+    def _gets(
+        self, messages: Sequence[MessageId], threads: Sequence[ThreadId], *, minimal: bool, bodies: bool
+    ) -> tuple[dict[MessageId, Any], dict[ThreadId, Any]]:
+        form = "full" if bodies else "metadata"
+        kinds = {
+            MESSAGE: Kind(
+                lambda api, message_id: api.messages.get(userId=self.mailbox, id=message_id, format=form),
+                lambda answer: parse_message(answer, bodies=bodies),
+            ),
+            THREAD: Kind(
+                lambda api, thread_id: api.threads.get(
+                    userId=self.mailbox, id=thread_id, format="minimal" if minimal else form
+                ),
+                lambda answer: parse_thread(answer, minimal=minimal, bodies=bodies),
+            ),
+        }
+        found = Gets(self._calls, kinds).all([*((THREAD, i) for i in threads), *((MESSAGE, i) for i in messages)])
+        return {i: found[MESSAGE, i] for i in messages}, {i: found[THREAD, i] for i in threads}
 
     def labels(self) -> tuple[Label, ...]:
         return self._call("users.labels.list", parse_labels, lambda api: api.labels.list(userId=self.mailbox))
