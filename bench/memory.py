@@ -17,8 +17,8 @@ from bench.report import Figure, at_most
 
 SIZES = (1_000, 10_000, 100_000)
 LARGEST_MB = 200
-# Flat: a hundred times the messages may take this much more memory: the process keeps the texts of the listing, 36 bytes
-# a message.
+# Flat: a hundred times the messages may take this much more memory: the process keeps the texts of the listing, 36
+# bytes a message.
 FLAT = 1.15
 # Linear: what a message costs differs by no more than this between any two sizes; of CPU time, which has a share for
 # each mailbox, a message of the largest takes no more than this of what one of the smallest takes.

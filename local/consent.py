@@ -2,8 +2,9 @@
 
 Knows: the authorization flow of an installed application (loopback redirection, PKCE,
 https://developers.google.com/identity/protocols/oauth2/native-app), whose mailbox a token opens, and where the
-functions look for it. Does not know: the functions' settings. The refresh token of another address than the asked one
-is not kept, and none is ever shown.
+functions look for it. Does not know: the functions' settings. The refresh token of another address than the asked one,
+or of another OAuth client than the functions', is not kept: they could do nothing with it, and what it replaces may
+work. None is ever shown.
 """
 
 import argparse
@@ -107,6 +108,9 @@ def give(
         raise NotGiven(
             "Nobody is logged in who could keep the consent: run `gcloud auth application-default login` first."
         ) from None
+    secrets = f"projects/{project}/secrets/"
+    consents = SecretConsents(secrets + OAUTH_CLIENT, secrets + TOKEN_PREFIX, secrets_host)
+    _same_client(client, consents)
     credentials = _ask(client, mailbox, scopes)
     if not credentials.refresh_token:
         raise NotGiven(
@@ -119,14 +123,37 @@ def give(
             f"The consent came from {owner} and not from {mailbox}; nothing was kept. Try again and choose the account "
             f"{mailbox} in the browser."
         )
-    secrets = f"projects/{project}/secrets/"
     try:
-        SecretConsents(secrets + OAUTH_CLIENT, secrets + TOKEN_PREFIX, secrets_host).keep(
-            mailbox, credentials.refresh_token
-        )
+        consents.keep(mailbox, credentials.refresh_token)
     except GmailError as error:
         raise NotGiven(f"{error} You have all that with roles/secretmanager.admin; then try again.") from None
     return token_secret(secrets + TOKEN_PREFIX, mailbox)
+
+
+def _same_client(client: Mapping[str, Any], consents: SecretConsents) -> None:
+    """See that the functions use this OAuth client: a refresh token is worth something to its own client alone.
+
+    Raises:
+        NotGiven: they use another one. That nobody here can say which is told and no more: whoever may add consents
+            need not be allowed to read the client's secret.
+    """
+    given = oauth_client(client)
+    try:
+        stored = consents.client()
+    except GmailError as error:
+        print(
+            f"Whether the functions use this OAuth client is not known: {error} With another one they cannot use the "
+            "consent, and one given before is lost to them.",
+            file=sys.stderr,
+        )
+        return
+    if given is None or given.client_id != stored.client_id:
+        raise NotGiven(
+            f"The functions use another OAuth client, {stored.client_id}, the latest version of the secret "
+            f"{OAUTH_CLIENT}: they could not use this consent, and would lose the one that they may have. Download "
+            "that client from the Cloud console; or, if all users are to consent anew, store this one first: gcloud "
+            f"secrets versions add {OAUTH_CLIENT} --data-file=client.json."
+        )
 
 
 def _ask(client: Mapping[str, Any], mailbox: str, scopes: Sequence[str]) -> Any:

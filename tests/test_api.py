@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from flask import Request, Response
 from mailmirror import api
+from mailmirror.adapters import directory
 from mailmirror.adapters.directory import DirectoryApi
 from mailmirror.errors import (
     AccessRevoked,
@@ -21,7 +22,7 @@ from mailmirror.errors import (
     StoreUnavailable,
     Throttled,
 )
-from mailmirror.model import Mailbox, MailboxId, Policy, Watch
+from mailmirror.model import Mailbox, MailboxId, MessagePage, Policy, Watch
 from mailmirror.ports import Task
 from werkzeug.test import EnvironBuilder
 
@@ -29,6 +30,7 @@ from local.gmail.mailbox import Mailbox as GmailMailbox
 from local.google.directory import User, WorkspaceAccount, blueprint
 from local.google.server import Served, create_app
 from tests import source
+from tests.inprocess import InProcessGmail
 from tests.world import ADA, World, mail, push
 
 MESSAGES = 6
@@ -220,7 +222,8 @@ def test_joining_a_run(world: World, mode: str, begun: bool) -> None:
     second = trigger(world, mode=mode)
     assert (second.status, second.body["runId"]) == (200, first.body["runId"])
     assert world.runs > 1
-    assert set(world.documents("runs")) == {"first-0", first.body["runId"]}
+    (connected,) = (run for run, report in world.documents("runs").items() if report["mode"] == "first")
+    assert set(world.documents("runs")) == {connected, first.body["runId"]}
 
 
 def test_another_worker_has_the_mailbox(world: World) -> None:
@@ -671,6 +674,7 @@ def test_showing_a_problem(world: World) -> None:
         "message": "The grant is gone.",
         "action": AccessRevoked.action,
         "at": world.clock.now().isoformat(),
+        "since": world.clock.now().isoformat(),
     }
 
 
@@ -771,6 +775,13 @@ def test_a_plan_of_a_mailbox_that_cannot_be_read(world: World, error: Exception,
     """The failure is that of connecting it."""
     fail_with(world, error)
     assert str(error) in check_error(manage(world, "GET", f"{ONE}/plan"), code, status)
+
+
+def test_a_plan_of_pages_without_messages(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gmail may list pages that are empty and not the last."""
+    monkeypatch.setattr(InProcessGmail, "list_messages", lambda *_, **__: MessagePage((), "more"))
+    answer = manage(world, "GET", f"{ONE}/plan")
+    assert (answer.status, answer.body["messages"]["value"]) == (200, MESSAGES)
 
 
 def test_a_plan_without_bodies() -> None:
@@ -906,6 +917,11 @@ def test_a_discovery_goes_on_where_it_ended(workspace: Workspace) -> None:
         {"orgUnit": "/", "pageToken": "é"},
         {"orgUnit": "/", "pageToken": base64.b64encode(b"[1, 2]").decode()},
         {"orgUnit": "/", "pageToken": base64.b64encode(b'["members-5", ""]').decode()},
+        {"orgUnit": "/Sales\ud800"},
+        {"group": "sales\udfff@example.com"},
+        {"orgUnit": "/", "pageToken": "\ud800"},
+        {"orgUnit": "/", "pageToken": base64.b64encode(b'["\\ud800", ""]').decode()},
+        {"orgUnit": "/", "pageToken": base64.b64encode(b'[null, "\\udfff"]').decode()},
         [],
     ],
 )
@@ -914,6 +930,31 @@ def test_a_wish_that_makes_no_sense(workspace: Workspace, wish: object) -> None:
     before = stored(workspace.world)
     check_error(workspace.discover(wish), 400, "INVALID_ARGUMENT")
     assert stored(workspace.world) == before
+
+
+@pytest.mark.parametrize("place", ["/Sales\ud800", "/Sales"])
+def test_half_a_character(workspace: Workspace, place: str) -> None:
+    """What can be sent nowhere is refused before anybody is asked."""
+    token = base64.b64encode(b'["\\ud800", ""]').decode()
+    check_error(workspace.discover({"orgUnit": place, "pageToken": token}), 400, "INVALID_ARGUMENT")
+    assert workspace.account.asked == []
+
+
+def test_somebody_leaves_while_a_unit_is_discovered(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users come in the order of their addresses: when others leave, nobody is behind the place to go on from."""
+    monkeypatch.setattr(directory, "USERS", 2)
+    names = [f"{letter}@example.com" for letter in "mzab"]
+    workspace.account.add(*(User(name, "/Ops", archived=True) for name in names))
+    wish: dict[str, object] = {"orgUnit": "/Ops"}
+    told: list[str] = []
+    while len(told) < 9:
+        answer = workspace.discover(wish, wait=0)
+        told += [item["address"] for item in answer.body["skipped"]]
+        workspace.account.users.pop("z@example.com", None)
+        if "nextPageToken" not in answer.body:
+            break
+        wish["pageToken"] = answer.body["nextPageToken"]
+    assert [name for name in told if name != "z@example.com"] == [f"{letter}@example.com" for letter in "abm"]
 
 
 @pytest.mark.parametrize("wait", ["-1", "101", "nan", "soon"])

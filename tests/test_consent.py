@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mailmirror.consent import QUESTION_LIFE, Granted, OAuthClient, Question, ask, asked, forget
 from mailmirror.errors import ClientInvalid, ConsentMissing, ConsentNotGiven, GmailUnavailable
+from mailmirror.mailboxes import mailbox_id
 
 ADA = "ada@example.com"
 BOB = "bob@example.com"
@@ -113,6 +114,29 @@ def test_any_question_comes_back(mailbox: str, seconds: int, nonce: str) -> None
     assert asked(Kept(), told.state, NOW + timedelta(seconds=seconds)) == (CLIENT, told)
 
 
+@pytest.mark.parametrize("letter", ["a", "é", "\U0001f600", '"', "\x01"])
+def test_a_question_about_a_long_address(letter: str) -> None:
+    """The longest address comes back too, whatever its letters, and wherever answers come to."""
+    mailbox = mailbox_id(letter * 308 + "@example.com")
+    back = f"https://mail.example.com/{'x' * 2_000}/oauth/callback"
+    told = ask(CLIENT, mailbox, back, NOW, "n" * 22)
+    assert asked(Kept(), told.state, NOW) == (CLIENT, told)
+
+
+def test_a_question_about_a_usual_address_is_short() -> None:
+    """Many a server takes no address of more than 4,000 characters: letters beyond ASCII are not blown up."""
+    assert len(question("\U0001f600" * 308 + "@example.com").state) < 2_000
+
+
+@given(st.integers(0, 70 * 365 * 86_400), st.integers(0, 999_999))
+def test_when_a_question_was_made(seconds: int, microseconds: int) -> None:
+    """It comes back with the question, to the microsecond: what happened right before comes before it."""
+    now = NOW + timedelta(seconds=seconds, microseconds=microseconds)
+    told = ask(CLIENT, ADA, BACK, now, "nonce-1")
+    assert told.asked_at == now
+    assert asked(Kept(), told.state, now)[1].asked_at == now
+
+
 def test_what_is_in_a_question_tells_nothing() -> None:
     """Neither the client's secret nor the verifier is in the state; another question has another verifier."""
     told = question()
@@ -199,12 +223,16 @@ def test_forgetting_without_google(broken: Exception | None, caplog: pytest.LogC
     assert [record.message for record in caplog.records] == ["consent_not_revoked"]
 
 
-def test_forgetting_what_cannot_be_read() -> None:
-    """A secret without a token in it is deleted too."""
-    kept = Kept(tokens={ADA: "1//a"}, broken=ConsentMissing("It holds no refresh token."))
+def test_forgetting_what_cannot_be_read(caplog: pytest.LogCaptureFixture) -> None:
+    """A secret whose token cannot be read is deleted too; that nothing was revoked is told, if there was a secret."""
+    caplog.set_level("INFO", "mailmirror")
+    kept = Kept(tokens={ADA: "1//a"}, broken=ConsentMissing("It cannot be read."))
     google = Google()
     assert forget(kept, google, ADA) == 1
     assert google.revoked == []
+    assert [record.message for record in caplog.records] == ["consent_not_revoked"]
+    assert forget(kept, google, ADA) == 0
+    assert len(caplog.records) == 1
 
 
 def test_forgetting_later() -> None:

@@ -240,6 +240,17 @@ def test_somebody_listed_twice_on_a_page(office: Office) -> None:
     assert office.discover().connected == office.names
 
 
+@pytest.mark.parametrize("other", ["external", "suspended", "group"])
+@pytest.mark.parametrize("first", [False, True])
+def test_somebody_listed_in_two_ways(office: Office, other: str, *, first: bool) -> None:
+    """Who is an active user in one of them is one, whichever comes first."""
+    same = Person(office.names[0], other)  # type: ignore[arg-type]
+    office.directory.people.insert(0 if first else 1, same)
+    office.directory.rng.shuffle = lambda page: None  # type: ignore[method-assign,assignment]
+    found = office.discover()
+    assert (found.connected, found.skipped) == (office.names, [])
+
+
 def test_the_time_is_over(office: Office) -> None:
     """Who is not done is done from the place that is returned, and nobody is asked for twice."""
     office.seconds = 2.0

@@ -616,7 +616,7 @@ def test_a_moved_message_that_was_in_hand_once_is_not_parked() -> None:
 
 
 def test_revoked_access_is_said_and_survived(world: World) -> None:
-    """Without access the cursor stays, the document says what to do, and access is tried again hourly."""
+    """Without access the cursor stays, the document says what to do, and access is tried again."""
     cursor = world.state().cursor
     world.ada.deliver(mail("Locked out"))
 
@@ -638,6 +638,54 @@ def test_revoked_access_is_said_and_survived(world: World) -> None:
     world.work()
     assert (world.state().phase, world.state().problem) == ("live", None)
     assert world.differences() == []
+
+
+def test_access_given_while_it_is_tried_in_vain_is_not_put_off(world: World) -> None:
+    """Who gives access while a worker finds it gone meets a lease that is held; the mailbox is due soon all the
+    same.
+    """
+    other = world.worker("worker-2")
+
+    def refuse(method: str, subject: str) -> None:
+        raise AccessRevoked("Gmail refuses the token of this mailbox.")
+
+    def give(method: str, subject: str) -> None:
+        world.accounts.before = None
+        other.connect(ADA, None)
+        world.work(other)
+        refuse(method, subject)
+
+    world.accounts.before = refuse
+    world.notify()
+    world.clock.advance(3601)
+    world.accounts.before = give
+    assert world.app.sweep_mailboxes() == 1
+    world.work()
+    assert world.state().phase == "reauth_required"
+    world.clock.advance(121)
+    assert world.app.sweep_mailboxes() == 1
+    world.work()
+    assert world.state().phase == "live"
+
+
+def test_lost_access_is_tried_less_and_less_often(world: World) -> None:
+    """Access that was just given may take minutes until it is known everywhere; what is gone for good costs one try an
+    hour.
+    """
+
+    def refuse(method: str, subject: str) -> None:
+        raise AccessRevoked("Gmail refuses the token of this mailbox.")
+
+    world.accounts.before = refuse
+    world.notify()
+    waits = []
+    for _ in range(9):
+        due = world.state().next_due_at
+        waits.append((due - world.clock.now()) / timedelta(minutes=1))
+        world.clock.advance((due - world.clock.now()).total_seconds())
+        world.app.sweep_mailboxes()
+        world.work()
+    assert waits == [2, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
 def test_a_notification_refused_for_lost_access_reaches_whoever_has_access_again(world: World) -> None:

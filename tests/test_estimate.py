@@ -204,7 +204,18 @@ def test_without_bodies_less_is_stored() -> None:
     assert lean.storage_bytes.value <= whole.storage_bytes.value / 2
 
 
+@pytest.mark.parametrize("messages", [0, 1, 3_000, 90_000])
+def test_nothing_of_a_large_mailbox_is_listed(messages: int) -> None:
+    """Pages may be empty and not the last: then each message is taken to be got by itself, and that is said."""
+    said = first_sync(Survey(messages, messages, (), complete=False), terms())
+    alone = first_sync(Survey(messages, messages, (1,) * messages, complete=True), terms())
+    assert (said.units.value, said.minutes) == (alone.units.value, replace(alone.minutes, formula=said.minutes.formula))
+    assert said.deletes.value == pytest.approx(alone.deletes.value, rel=0.02, abs=2)
+    assert "each by itself as the listing shows none" in said.units.formula
+
+
 SURVEYS = [
+    Survey(90_000, 5_000, (), complete=False),
     Survey(0, 0, (), complete=True),
     Survey(1_000, 400, (*((1,) * 300), *((7,) * 100)), complete=True),
     Survey(90_000, 50_000, (1, 2, 3) * 300, complete=False),

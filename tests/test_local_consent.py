@@ -28,6 +28,7 @@ from tests.clock import VirtualClock
 
 ADA = "ada@example.com"
 BOB = "bob@example.com"
+CLIENT_SECRET = "projects/p/secrets/mailmirror-oauth-client"
 ADAS = token_secret("projects/p/secrets/mailmirror-token-", ADA)
 
 
@@ -141,6 +142,36 @@ def test_a_second_consent_is_a_new_version(desk: Desk) -> None:
     first, second = (json.loads(version.data)["refresh_token"] for version in desk.manager.secrets[ADAS])
     assert first != second
     assert list(desk.oauth.grants) == [first, second]
+
+
+@pytest.mark.parametrize("name", ["client-1", "client-2"])
+def test_the_client_that_the_functions_use(desk: Desk, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the stored client a consent is kept; with another one nobody is asked, and the consent of before stays."""
+    stored = desk.oauth.client(desk.root)
+    desk.manager.put(CLIENT_SECRET, json.dumps(stored).encode())
+    desk.manager.put(ADAS, desk.oauth.grant(ADA, READONLY_SCOPE))
+    given = desk.oauth.client(desk.root, name) if name == "client-2" else stored
+    if name == "client-1":
+        assert desk.give(given) == ADAS
+        assert len(desk.manager.secrets[ADAS]) == 2
+    else:
+        sentence = desk.refused(given)
+        assert "The functions use another OAuth client, client-1" in sentence
+        assert desk.oauth.shown == []
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("readable", ["missing", "denied", "garbled"])
+def test_the_functions_client_is_not_known(desk: Desk, readable: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever may add consents need not be allowed to read the client: that it was not compared is said."""
+    if readable != "missing":
+        desk.manager.put(CLIENT_SECRET, b"GOCSPX-not-told")
+    if readable == "denied":
+        desk.manager.denied.add(CLIENT_SECRET)
+    assert desk.give() == ADAS
+    warned = capsys.readouterr().err
+    assert "Whether the functions use this OAuth client is not known: " in warned
+    assert "GOCSPX" not in warned
 
 
 def test_the_wrong_account(desk: Desk) -> None:

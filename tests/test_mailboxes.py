@@ -170,8 +170,10 @@ def test_phase_does_not_depend_on_the_one_before(before: Phase) -> None:
         ({"throttled_until": LATER}, LATER),
         ({"throttled_until": LATER, "parked_due_at": SOON, "run": run("first")}, LATER),
         ({"throttled_until": NOW}, NOW + QUIET),
-        ({"problem": REVOKED}, NOW + timedelta(hours=1)),
-        ({"problem": REVOKED, "throttled_until": LATER, "cursor": 0}, NOW + timedelta(hours=1)),
+        ({"problem": REVOKED}, NOW + timedelta(minutes=2)),
+        ({"problem": REVOKED, "throttled_until": LATER, "cursor": 0}, NOW + timedelta(minutes=2)),
+        ({"problem": replace(REVOKED, since=NOW - timedelta(minutes=30))}, NOW + timedelta(minutes=30)),
+        ({"problem": replace(REVOKED, since=NOW - timedelta(days=30))}, NOW + timedelta(hours=1)),
         ({"run": run("first", paused_until=LATER)}, NOW + QUIET),
         ({"run": run("first", paused_until=SOON)}, SOON),
         ({"run": run("first", paused_until=LATER), "parked_due_at": SOON}, SOON),
@@ -321,9 +323,11 @@ def test_watch_due(left: timedelta, due: bool) -> None:
 # connect, request_run, sweep, renew
 
 
-def connect(world: World, address: str = ADA, policy: Policy | None = None) -> tuple[Mailbox, bool]:
+def connect(
+    world: World, address: str = ADA, policy: Policy | None = None, asked_at: datetime | None = None
+) -> tuple[Mailbox, bool]:
     """Connect a mailbox of this world."""
-    return mailboxes.connect(world.store, world.accounts, world.outbox, world.clock, address, policy)
+    return mailboxes.connect(world.store, world.accounts, world.outbox, world.clock, address, policy, asked_at=asked_at)
 
 
 def test_connect() -> None:
@@ -511,6 +515,60 @@ def test_access_is_proven_once() -> None:
     assert world.state().request == RunRequest("theirs", "audit", world.clock.now())
 
 
+def test_connect_after_consent() -> None:
+    """Who has just consented has proved access: Gmail is not asked again, which may not know it everywhere yet."""
+    world = World()
+
+    def refuse(method: str, subject: str) -> None:
+        raise AccessRevoked("It cannot be read yet.")
+
+    world.accounts.before = refuse
+    assert connect(world, asked_at=world.clock.now())[1] is True
+    assert world.outbox.work == [(ADA, "renew")]
+    assert world.accounts.calls == []
+
+
+def test_consent_opens_what_lost_its_access() -> None:
+    """A mailbox that waits for consent goes on at once, whenever that was asked for."""
+    world = World()
+    world.connect()
+    asked_at = world.clock.now()
+    world.clock.advance(3_600)
+    closed(world)
+    world.accounts.calls.clear()
+    assert connect(world, asked_at=asked_at)[1] is False
+    assert world.outbox.work == [(ADA, "renew")]
+    assert world.accounts.calls == []
+    assert world.state().next_due_at <= world.clock.now()
+
+
+def test_consent_starts_nothing_that_was_stopped() -> None:
+    """What an administrator has stopped an administrator starts."""
+    world = World()
+    world.connect()
+    world.app.stop(ADA, 0)
+    world.work()
+    before = world.state()
+    assert connect(world, asked_at=world.clock.now()) == (before, False)
+    assert world.state() == before
+    assert world.outbox.work == []
+
+
+def test_consent_that_was_asked_for_before_the_end() -> None:
+    """What an administrator has deleted is connected only by what is asked for afterwards."""
+    world = World()
+    world.connect()
+    asked_at = world.clock.now()
+    world.clock.advance(0.001)
+    world.app.delete(ADA, 10)
+    world.outbox.work.clear()
+    with pytest.raises(BeingPurged, match="was deleted after"):
+        connect(world, asked_at=asked_at)
+    assert world.store.mailbox(ADA) is None
+    assert world.outbox.work == []
+    assert connect(world, asked_at=world.clock.now())[1] is True
+
+
 def test_connect_what_is_being_purged() -> None:
     """A mailbox that is being deleted is not connected, whatever for, and Gmail is not asked."""
     world = World()
@@ -599,7 +657,9 @@ def test_request_run_during_the_first_sync() -> None:
     world.accounts.before = lambda method, subject: world.clock.advance(1)
     world.app.connect(ADA, None)
     world.work_once()
-    assert mailboxes.request_run(world.store, world.clock, ADA, "full", "r1") == "first-0"
+    run = world.state().active_run
+    assert run is not None
+    assert mailboxes.request_run(world.store, world.clock, ADA, "full", "r1") == run.id
     assert world.state().request is None
 
 

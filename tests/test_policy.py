@@ -60,6 +60,7 @@ def test_a_policy_is_read_as_it_is_shown() -> None:
         ("2026-01-01", NEW_YEAR),
         ("2026-01-01T00:00:00Z", NEW_YEAR),
         ("2026-01-01t01:30:00+01:30", NEW_YEAR),
+        ("2026-01-01t00:00:00z", NEW_YEAR),
         (
             "2025-12-31T23:59:59.999999Z",
             NEW_YEAR.replace(year=2025, month=12, day=31, hour=23, minute=59, second=59, microsecond=999_999),

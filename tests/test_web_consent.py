@@ -15,13 +15,14 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 from flask import Request, Response
-from mailmirror import api
+from mailmirror import api, wiring
 from mailmirror.adapters.consents import token_secret
 from mailmirror.adapters.sqlite import SqliteStore
 from mailmirror.app import App
 from mailmirror.browser_page import page
 from mailmirror.config import READONLY_SCOPE, Settings
 from mailmirror.consent import QUESTION_LIFE
+from mailmirror.errors import StoreUnavailable
 from mailmirror.model import Mailbox, Watch
 from mailmirror.wiring import from_settings
 from werkzeug.test import EnvironBuilder
@@ -97,8 +98,6 @@ class Web:
         }
         app = from_settings(Settings.from_env(environment | more))
         app.publisher = self.outbox
-        if app.consent is not None:
-            app.consent = replace(app.consent, clock=self.clock)
         return app
 
     def register(self, kind: str = "web", redirect_uris: tuple[str, ...] = (BACK,)) -> None:
@@ -106,10 +105,12 @@ class Web:
         client = self.oauth.client(self.root, kind=kind, redirect_uris=list(redirect_uris))
         self.manager.put(CLIENT, json.dumps(client).encode())
 
-    def ask(self, handle: Callable[[App, Request], Response], address: str) -> Answer:
+    def ask(self, handle: Callable[[App, Request], Response], address: str, method: str = "GET") -> Answer:
         """Open an address."""
         parts = urlsplit(address)
-        builder = EnvironBuilder(path=parts.path, query_string=parts.query, base_url=f"http://{parts.netloc}")
+        builder = EnvironBuilder(
+            method=method, path=parts.path, query_string=parts.query, base_url=f"http://{parts.netloc}"
+        )
         response = handle(self.app, Request(builder.get_environ()))
         self.pages.append(response.get_data(as_text=True))
         return Answer(response.status_code, self.pages[-1], dict(response.headers))
@@ -137,6 +138,14 @@ class Web:
         """All of it."""
         return self.back(self.answer(self.link(mailbox)))
 
+    def delete(self, mailbox: str = ADA) -> Answer:
+        """An administrator deletes a mailbox."""
+        return self.ask(api.manage_mailboxes, f"{HERE}/mailboxes/{mailbox}", "DELETE")
+
+    def told(self, event: str) -> int:
+        """How often an event was logged."""
+        return sum(line.split(" ", 1)[0] == event for line in self.text.getvalue().splitlines())
+
     def kept(self) -> dict[str, list[str]]:
         """The refresh tokens in Secret Manager, by secret."""
         secrets = {name: versions for name, versions in self.manager.secrets.items() if name != CLIENT}
@@ -157,6 +166,7 @@ def web(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Web]:
     # The stand-in for the token endpoint speaks plain HTTP.
     monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
     manager, consents, clock = secretmanager.SecretManager(), oauth.OAuth(), VirtualClock()
+    monkeypatch.setattr(wiring, "SystemClock", lambda: clock)
     world = GmailWorld(clock=clock, sleep=clock.sleep)
     # Gmail may write an address in another case than the mailbox's id.
     for address in ("Ada@Example.com", BOB):
@@ -427,7 +437,8 @@ def test_an_answer_counts_once(web: Web) -> None:
     kept = web.kept()
     answer = web.back(address)
     assert answer.status == 400
-    assert "it was used before, or came too late" in answer.text
+    assert "the answer to a link counts once" in answer.text
+    assert "If this page was only loaded again, the consent may have been kept the first time." in answer.text
     assert web.kept() == kept
 
 
@@ -467,15 +478,114 @@ def test_the_wrong_account_that_is_mirrored_too(web: Web) -> None:
 
 
 def test_a_mailbox_that_is_being_deleted(web: Web) -> None:
-    """Nothing is kept of a consent for a mailbox that is going: its end would take it along, or leave it behind."""
+    """Nothing is asked of Google for a mailbox that is going."""
     now = web.clock.now()
     going = Mailbox(ADA, created_at=now, watch=Watch(now), next_due_at=now, wanted="purged", phase="purging")
     web.app.store.create_mailbox(going)
     answer = web.consent()
     assert answer.status == 400
-    assert f"What was mirrored of {ADA} is being deleted" in answer.text
+    assert f"Mailbox {ADA} is being deleted." in answer.text
     assert web.oauth.asked == []
     assert web.kept() == {}
+
+
+def test_a_link_from_before_the_end(web: Web) -> None:
+    """Who deletes a mailbox ends its open links: only one that is made afterwards connects it anew."""
+    link = web.link()
+    assert web.back(web.answer(link)).status == 200
+    web.clock.advance(1)
+    assert web.delete().status == 200
+    asked = len(web.oauth.asked)
+    answer = web.back(web.answer(link))
+    assert answer.status == 400
+    assert f"Mailbox {ADA} was deleted after it had been asked for." in answer.text
+    assert len(web.oauth.asked) == asked
+    assert (web.kept(), web.app.store.mailbox(ADA)) == ({}, None)
+    assert web.consent().status == 200
+    assert web.app.mailbox(ADA).wanted == "live"
+
+
+def meanwhile(web: Web, happen: Callable[[], object]) -> None:
+    """Let something happen while Gmail is asked whose the access is, right before a consent is kept."""
+    assert web.app.consent is not None
+    real = web.app.consent.owner
+
+    def owner(token: str) -> str:
+        answer = real(token)
+        happen()
+        return answer
+
+    web.app.consent = replace(web.app.consent, owner=owner)
+
+
+def test_a_mailbox_that_is_deleted_meanwhile(web: Web) -> None:
+    """A deletion that begins and ends while Google is asked leaves no consent behind and no mailbox."""
+    web.consent()
+    web.sync()
+    link = web.link()
+    web.clock.advance(1)
+    meanwhile(web, web.delete)
+    answer = web.back(web.answer(link))
+    assert answer.status == 400
+    assert f"Mailbox {ADA} was deleted after it had been asked for." in answer.text
+    assert (web.kept(), web.app.store.mailbox(ADA)) == ({}, None)
+    assert web.oauth.grants == {}
+    assert web.told("consent_forgotten") == 1
+    assert web.app.store.receipt(ADA) is not None
+
+
+def test_a_consent_between_the_last_steps_of_a_deletion(web: Web) -> None:
+    """A deletion that has deleted the consent of before, and nothing else since, does not leave the new one behind."""
+    web.consent()
+    web.sync()
+    web.clock.advance(1)
+    other = web.start()
+    last: list[Any] = []
+
+    class Killed(BaseException):
+        """The worker's process is killed."""
+
+    def remove(*step: Any) -> None:
+        last.append(step)
+        raise Killed
+
+    def delete() -> None:
+        with pytest.raises(Killed):
+            other.delete(ADA, 10)
+
+    other_store: Any = other.store
+    real, other_store.remove = other_store.remove, remove
+    meanwhile(web, delete)
+    answer = web.consent()
+    assert answer.status == 400
+    assert f"Mailbox {ADA} is being deleted." in answer.text
+    assert web.kept() == {}
+    real(*last[0])
+    assert web.app.store.mailbox(ADA) is None
+    other_store.close()
+
+
+# --- What an administrator has decided.
+
+
+def test_a_stopped_mailbox(web: Web) -> None:
+    """A link does not start what an administrator has stopped: the consent is kept, and who can start it is said."""
+    link = web.link()
+    web.back(web.answer(link))
+    web.sync()
+    web.app.stop(ADA, 10)
+    web.outbox.work.clear()
+    for again in (link, web.link()):
+        answer = web.back(web.answer(again))
+        assert answer.status == 200
+        assert "Consent kept" in answer.text
+        assert f"PUT /mailboxes/{ADA} on manage_mailboxes" in answer.text
+    assert len(web.kept()[ADAS]) == 3
+    assert (web.app.mailbox(ADA).wanted, web.app.mailbox(ADA).phase) == ("stopped", "stopped")
+    assert web.outbox.work == []
+    web.app.connect(ADA, None)
+    assert web.sync() == 204
+    assert web.app.mailbox(ADA).phase == "live"
 
 
 # --- What is nobody's answer.
@@ -534,6 +644,14 @@ def test_nobody_says_whose_it_is(web: Web) -> None:
     web.world.faults.add({"users.getProfile": ["403:insufficientPermissions"]})
     nothing_kept(web, web.consent(), 409)
     assert web.oauth.revoked == []
+
+
+def test_gmail_refuses_the_access_that_was_just_given(web: Web) -> None:
+    """A 401 is for another try of the user: there is no other token to ask for, and nobody else has to do anything."""
+    web.world.faults.add({"users.getProfile": ["401"] * 9})
+    text = nothing_kept(web, web.consent())
+    assert "Gmail does not accept the access that was just given" in text
+    assert "Open the link again" in text
 
 
 def test_something_unexpected(web: Web) -> None:
@@ -596,6 +714,90 @@ def test_consent_given_again_elsewhere(web: Web) -> None:
     assert gmail.profile().email_address.lower() == ADA
     assert elsewhere.accounts.open(ADA, None).messages(ids).keys() == set(ids)
     elsewhere.store.close()
+
+
+def test_secret_manager_does_not_show_it_yet(web: Web) -> None:
+    """What was just written may take minutes to be read as the latest version: the mailbox is connected without that,
+    and synced in the process that wrote it.
+    """
+    web.manager.behind[ADAS] = 1
+    address = web.answer(web.link())
+    web.manager.read.clear()
+    assert web.back(address).status == 200
+    assert web.manager.read == [CLIENT]
+    web.world.add(ADA).deliver(mail())
+    assert web.sync() == 204
+    assert web.app.mailbox(ADA).counts.messages == 1
+
+    web.oauth.withdraw(ADA)
+    assert web.sync() == 204
+    assert web.app.mailbox(ADA).phase == "reauth_required"
+    assert web.consent().status == 200
+    assert web.sync() == 204
+    assert web.app.mailbox(ADA).phase == "live"
+
+
+def test_the_wrong_account_that_was_connected_just_now(web: Web) -> None:
+    """What Bob gave a moment ago, and cannot be read yet, is not taken back with what he gives by mistake."""
+    assert web.consent(BOB).status == 200
+    web.app = web.start()
+    web.manager.behind[token_secret(PREFIX, BOB)] = 1
+    web.oauth.user = BOB
+    assert web.consent(ADA).status == 400
+    assert web.oauth.revoked == []
+
+
+def test_a_consent_that_is_kept_and_not_connected(web: Web) -> None:
+    """Whoever opens the link again connects the mailbox."""
+    link = web.link()
+    create: Any = web.app.store.create_mailbox
+    store: Any = web.app.store
+
+    def fail(mailbox: Mailbox) -> bool:
+        store.create_mailbox = create
+        raise StoreUnavailable("Firestore did not answer.")
+
+    store.create_mailbox = fail
+    answer = web.back(web.answer(link))
+    assert (answer.status, "Open the link again" in answer.text) == (503, True)
+    assert len(web.kept()[ADAS]) == 1
+    assert web.app.store.mailbox(ADA) is None
+    assert web.back(web.answer(link)).status == 200
+    assert web.sync() == 204
+    assert web.app.mailbox(ADA).phase == "live"
+
+
+def test_deleting_a_consent_without_a_mailbox(web: Web) -> None:
+    """DELETE takes a consent back that has no mailbox, once, and says so; then there is nothing to delete."""
+    web.manager.put(ADAS, web.oauth.grant(ADA, READONLY_SCOPE))
+    answer = web.delete()
+    assert answer.status == 200
+    told = json.loads(answer.text)
+    assert (told["emailAddress"], told["documents"], told["objects"], told["secrets"]) == (ADA, {}, 0, 1)
+    assert (web.kept(), web.oauth.grants) == ({}, {})
+    assert web.told("consent_forgotten") == 1
+    assert web.delete().status == 404
+
+
+def test_deleting_a_consent_behind_a_receipt(web: Web) -> None:
+    """What was deleted before does not hide a consent that is there now: it is deleted and counted too."""
+    web.consent()
+    web.sync()
+    receipt = json.loads(web.delete().text)
+    web.clock.advance(60)
+    web.manager.put(ADAS, web.oauth.grant(ADA, READONLY_SCOPE))
+    told = json.loads(web.delete().text)
+    assert told == receipt | {"secrets": 2, "purgedAt": web.clock.now().isoformat()}
+    assert web.kept() == {}
+    assert json.loads(web.delete().text) == receipt
+
+
+def test_a_consent_without_a_mailbox_that_cannot_be_deleted(web: Web) -> None:
+    """No receipt of before is shown while nobody knows whether there is a consent."""
+    web.consent()
+    assert web.delete().status == 200
+    web.manager.failing = 503
+    assert web.delete().status == 503
 
 
 def test_a_link_may_be_used_twice(web: Web) -> None:

@@ -25,7 +25,6 @@ from mailmirror.mailboxes import at_rest, mailbox_id
 from mailmirror.model import Mailbox, Policy, Receipt
 from mailmirror.notification import json_object
 from mailmirror.policy import read_policy
-from mailmirror.web_consent import WebConsent
 
 Handler = Callable[..., Response]
 
@@ -164,7 +163,7 @@ def oauth_callback(app: App, request: Request) -> Response:
 
 def _connect_link(app: App, request: Request) -> Response:
     """Send whoever asks on to Google, and show the address for those who pass it on."""
-    link = _consent(app).link(request.args.get("mailbox"), f"{_here(request)}/oauth/callback")
+    link = app.asks().link(request.args.get("mailbox"), f"{_here(request)}/oauth/callback")
     answer = _json({"url": link.url, "expiresAt": link.expires_at}, 302)
     answer.headers.update({"Location": link.url, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
     return answer
@@ -177,12 +176,11 @@ def _consent_answered(app: App, request: Request) -> Response:
         return _not_allowed("GET")
     given = {name: request.args.get(name, "") for name in ("state", "code", "error")}
     try:
-        mailbox = _consent(app).answered(**given)
-        app.connect(mailbox, None)
+        mailbox = app.consented(**given)
     except MailmirrorError as error:
         log("request_failed", level=logging.INFO, error=type(error).__name__, reason=str(error))
         if isinstance(error, ConsentNotGiven):
-            return _page(error.http_status, "Not connected", str(error), error.action)
+            return _page(error.http_status, "Not connected this time", str(error), error.action)
         # Everybody may see this page: what is not the user's matter is for the log.
         if error.http_status in (429, 503):
             return _page(error.http_status, "Not at the moment", "This could not be finished.", _LATER)
@@ -190,17 +188,17 @@ def _consent_answered(app: App, request: Request) -> Response:
     except Exception as error:  # noqa: BLE001 -- as in _answer: no trace for anybody
         log_unexpected(error)
         return _page(503, "Not at the moment", "Something unexpected happened.", _OPERATOR)
-    return _page(200, "Connected", f"Mailmirror reads {mailbox} from now on.", _THANKS)
+    address = mailbox.email_address
+    if mailbox.wanted == "stopped":
+        start = f"An administrator has to start it: PUT /mailboxes/{address} on manage_mailboxes."
+        return _page(
+            200, "Consent kept", f"Mailmirror does not read {address} yet, which was stopped. {start}", _THANKS
+        )
+    return _page(200, "Connected", f"Mailmirror reads {address} from now on.", _THANKS)
 
 
 def _page(status: int, title: str, *paragraphs: str) -> Response:
     return Response(page(title, *paragraphs), status=status, headers=dict(HEADERS))
-
-
-def _consent(app: App) -> WebConsent:
-    if app.consent is None:
-        raise InvalidInput("Nobody is asked for consent here, because GMAIL_AUTH is not oauth.")
-    return app.consent
 
 
 def _here(request: Request) -> str:
@@ -259,7 +257,7 @@ def _wish(body: bytes) -> _Wish:
         )
     if not isinstance(dry_run, bool):
         raise InvalidInput("dryRun must be true or false.")
-    if unit is not None and not (isinstance(unit, str) and unit.startswith("/")):
+    if unit is not None and not (isinstance(unit, str) and unit.startswith("/") and _encodable(unit)):
         raise InvalidInput("orgUnit must be the full path of an organisational unit, such as /Sales; / is everybody.")
     crowd = Crowd("group", mailbox_id(group)) if unit is None else Crowd("org_unit", unit)
     return _Wish(crowd, _place(wish.get("pageToken")), read_policy(wish.get("policy")), dry_run)
@@ -278,9 +276,14 @@ def _place(token: object) -> Place:
         page_token, after = json.loads(base64.urlsafe_b64decode(str(token)))
     except (ValueError, TypeError, RecursionError):
         page_token, after = None, None
-    if not isinstance(page_token, str | None) or not isinstance(after, str):
+    if not isinstance(page_token, str | None) or not isinstance(after, str) or not _encodable(f"{page_token}{after}"):
         raise InvalidInput("pageToken must be the nextPageToken of the answer before.")
     return Place(page_token, after)
+
+
+def _encodable(text: str) -> bool:
+    """Whether text can be sent anywhere: JSON can name half a character."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _route(request: Request, *routes: Route) -> Response:

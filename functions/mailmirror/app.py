@@ -160,11 +160,36 @@ class App:
 
     # People
 
-    def connect(self, address: str, policy: Policy | None) -> tuple[Mailbox, bool]:
+    def connect(self, address: str, policy: Policy | None, *, asked_at: datetime | None = None) -> tuple[Mailbox, bool]:
         """Connect a mailbox; see `mailboxes.connect`."""
-        mailbox, created = mailboxes.connect(self.store, self.accounts, self.publisher, self.clock, address, policy)
+        mailbox, created = mailboxes.connect(
+            self.store, self.accounts, self.publisher, self.clock, address, policy, asked_at=asked_at
+        )
         log("mailbox_connected" if created else "mailbox_confirmed", mailbox.email_address)
         return mailbox, created
+
+    def asks(self) -> WebConsent:
+        """Return what asks users for consent.
+
+        Raises:
+            InvalidInput: nobody is asked here.
+        """
+        if self.consent is None:
+            raise InvalidInput("Nobody is asked for consent here, because GMAIL_AUTH is not oauth.")
+        return self.consent
+
+    def consented(self, *, state: str, code: str, error: str) -> Mailbox:
+        """Take a user's answer to a link and connect the mailbox under the default policy; see `WebConsent.answered`.
+
+        Returns:
+            The mailbox; one that was stopped stays so.
+        """
+        return self.asks().answered(
+            lambda mailbox, asked_at: self.connect(mailbox, None, asked_at=asked_at)[0],
+            state=state,
+            code=code,
+            error=error,
+        )
 
     def mailbox(self, address: str) -> Mailbox:
         """Return a connected mailbox.
@@ -303,7 +328,7 @@ class App:
         try:
             mailboxes.purge(self.store, self.publisher, self.clock, name)
         except UnknownMailbox:
-            receipt = self.store.receipt(name)
+            receipt = self._left_behind(name) or self.store.receipt(name)
             if receipt is None:
                 raise
             return receipt
@@ -314,6 +339,23 @@ class App:
         if receipt is None:
             raise UnknownMailbox(f"Mailbox {name} is not connected.")
         return receipt
+
+    def _left_behind(self, mailbox: MailboxId) -> Receipt | None:
+        """Forget a consent whose mailbox is not connected: connecting it has failed, or it was kept at the very end.
+
+        Returns:
+            What is deleted now, and with the mailbox before, which is not stored; None if there was no consent.
+        """
+        secrets = self.accounts.forget(mailbox)
+        if not secrets:
+            return None
+        log("consent_forgotten", mailbox)
+        now = self.clock.now()
+        nothing = Receipt(
+            mailbox, {}, objects=0, secrets=0, watch_stopped=True, started_at=now, purged_at=now, expire_at=now
+        )
+        before = self.store.receipt(mailbox) or nothing
+        return replace(before, secrets=before.secrets + secrets, purged_at=now)
 
     def _carried_out(self, mailbox: MailboxId, wanted: Wanted, wait: float) -> Mailbox | None:
         """Work on what is wanted of a mailbox for so long; return the mailbox then, None if there is none any more.

@@ -12,6 +12,7 @@ import hmac
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -24,7 +25,8 @@ from mailmirror.model import MailboxId
 QUESTION_LIFE = timedelta(hours=24)
 
 _KEY = b"mailmirror web consent, version 1"
-_STATE = re.compile(r"(?P<content>[A-Za-z0-9_-]{1,2000})\.(?P<signature>[A-Za-z0-9_-]{43})")
+# However long: whoever serves this bounds addresses, and a question about a long address has a long state.
+_STATE = re.compile(r"(?P<content>[A-Za-z0-9_-]+)\.(?P<signature>[A-Za-z0-9_-]{43})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,11 @@ class Question:
     state: str = field(repr=False)
     verifier: str = field(repr=False)
     expires_at: datetime
+
+    @property
+    def asked_at(self) -> datetime:
+        """When the question was made."""
+        return self.expires_at - QUESTION_LIFE
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +129,10 @@ def ask(client: OAuthClient, mailbox: MailboxId, redirect_uri: str, now: datetim
         now: the question is good for `QUESTION_LIFE` from then on.
         nonce: never used before, and not to be guessed.
     """
-    expires = int((now + QUESTION_LIFE).timestamp())
-    content = _text(json.dumps([mailbox, redirect_uri, expires, nonce], separators=(",", ":")).encode())
+    expires = (now + QUESTION_LIFE).timestamp()
+    # Letters as they are: as escapes they make a state that many a server finds too long.
+    content = json.dumps([mailbox, redirect_uri, expires, nonce], separators=(",", ":"), ensure_ascii=False)
+    content = _text(content.encode())
     return Question(
         mailbox=mailbox,
         redirect_uri=redirect_uri,
@@ -170,18 +179,16 @@ def forget(consents: Consents, google: AuthorizationServer, mailbox: MailboxId) 
     Raises:
         GmailRejected, GmailUnavailable: what was kept could not be deleted.
     """
-    try:
+    revoked = False
+    # There may be none that can be read, and one that can be deleted.
+    with suppress(ConsentMissing):
         token = consents.refresh_token(mailbox)
-    except ConsentMissing:
-        # There is none that can be read; there may be one that can be deleted.
-        return consents.forget(mailbox)
-    try:
-        revoked = google.revoke(consents.client(), token)
-    except GmailError:
-        revoked = False
-    if not revoked:
+        with suppress(GmailError):
+            revoked = google.revoke(consents.client(), token)
+    forgotten = consents.forget(mailbox)
+    if forgotten and not revoked:
         log("consent_not_revoked", mailbox)
-    return consents.forget(mailbox)
+    return forgotten
 
 
 def _key(client: OAuthClient) -> bytes:

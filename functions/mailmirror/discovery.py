@@ -5,7 +5,9 @@ know: the Directory API, or how a mailbox is connected (`mailboxes`). Whoever is
 or failed, each with a reason; nobody is left out, because what is not done yet is in the place to go on from.
 
 A discovery may be repeated and cut off at any time: who is connected already is confirmed. What somebody stopped stays
-stopped.
+stopped. What it cannot know is who is on another page by now, because somebody joined or left meanwhile: the users of a
+unit are listed in the order of their addresses, in which nobody is passed over when others leave; Google promises no
+order for the members of a group, and one that changes while it is discovered is to be discovered once more.
 """
 
 import logging
@@ -130,7 +132,7 @@ class Discovery:
                 found.next, found.problem = place, f"{error} {error.action}"
                 return found
             # In an order of their own, so that the place holds whatever the order in which a page is listed again.
-            for person in sorted({person.address: person for person in page.people}.values(), key=_address):
+            for person in sorted(_once(page).values(), key=_address):
                 if person.address <= place.after:
                     continue
                 if found.people and self.clock.now() >= deadline:
@@ -180,6 +182,15 @@ class Discovery:
         if created:
             log("mailbox_connected", address)
         return created
+
+
+def _once(page: PeoplePage) -> dict[MailboxId, Person]:
+    """Return each person of a page once: who has a mailbox in one of several ways has one."""
+    people: dict[MailboxId, Person] = {}
+    for person in page.people:
+        if person.standing == "active" or person.address not in people:
+            people[person.address] = person
+    return people
 
 
 def _address(person: Person) -> MailboxId:

@@ -174,10 +174,12 @@ class SyncEngine:
             hold.commit(hold.mailbox)
         if errand.renew or mailboxes.watch_due(hold.mailbox, self.clock.now()):
             self._renew_watch(hold, errand)
-        if hold.mailbox.wanted != "live":
-            hold.commit(hold.mailbox, release=True)
+        state = hold.mailbox
+        if state.wanted != "live":
+            # Somebody has said so while the watch was renewed.
+            hold.commit(state, release=True)
             return False
-        if hold.mailbox.cursor == 0:
+        if state.cursor == 0:
             reconcile.start(hold, "first", "The mailbox was connected.")
         self._paused(hold)
         catch_up = partial(self._catch_up, hold, errand)
@@ -280,14 +282,20 @@ class SyncEngine:
         now = self.clock.now()
         if isinstance(error, Throttled):
             mailbox = replace(mailbox, throttled_until=error.until or now + THROTTLED_REST)
-        mailbox = replace(mailbox, problem=Problem(type(error).__name__, str(error), error.action, now))
-        phase, name = mailboxes.phase(mailbox, now), type(error).__name__
+        name, before = type(error).__name__, mailbox.problem
+        since = before.since if before is not None and before.code == name else now
+        mailbox = replace(mailbox, problem=Problem(name, str(error), error.action, now, since or now))
+        phase = mailboxes.phase(mailbox, now)
         if phase == "reauth_required":
             log("reauth_required", mailbox.email_address, level=logging.ERROR, error=name, reason=str(error))
         if phase == "purging" and name in NEEDS_SOMEBODY:
             log("purge_failed", mailbox.email_address, level=logging.ERROR, error=name, reason=str(error))
         try:
+            # Who gave access meanwhile found the lease held, and made the mailbox due: that must not be put off.
+            fresh = self.store.mailbox(mailbox.email_address) if phase == "reauth_required" else None
             hold.commit(mailbox, release=True)
+            if fresh is not None and fresh.next_due_at != mailbox.next_due_at:
+                self.store.raise_hint(mailbox.email_address, 0, fresh.next_due_at)
         except MailmirrorError as second:
             log("release_failed", mailbox.email_address, level=logging.WARNING, error=str(second))
 

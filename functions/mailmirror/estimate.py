@@ -52,6 +52,11 @@ class Survey:
     sizes: tuple[int, ...]
     complete: bool
 
+    @property
+    def sample(self) -> tuple[int, ...]:
+        """The sizes that others are inferred from; where nothing is listed, as if no message answered another."""
+        return self.sizes or (1,) * min(self.messages, SAMPLE_PAGES * PAGE)
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -207,6 +212,8 @@ def _units(fetching: int, how: str, pages: int, turns: int, prices: Mapping[str,
 def _fetching(seen: Survey, prices: Mapping[str, int]) -> tuple[int, str]:
     """Return the units that fetching takes, each thread in the cheaper way, and how they were worked out."""
     get, whole = prices["users.messages.get"], prices["users.threads.get"]
+    if not (seen.sizes or seen.complete):
+        return get * seen.messages, f"{get} × {seen.messages} messages each by itself as the listing shows none"
     listed = sum(planner.item_units(item, prices) for item in _items(seen.sizes, prices))
     rule = f"Σ min({get} × n, {whole}) over the n messages of each of {len(seen.sizes)} threads"
     if seen.complete:
@@ -229,7 +236,7 @@ def _items(sizes: Sequence[int], prices: Mapping[str, int]) -> list[Item]:
 def _slices(seen: Survey, terms: Terms) -> int:
     """Return how many slices the listed threads are fetched in, once the budget is at its steady rate."""
     units = int(planner.SLICE_SECONDS * terms.rate)
-    items = _items(seen.sizes, terms.prices)
+    items = _items(seen.sample, terms.prices)
     slices = 0
     for first in range(0, len(items), planner.PLAN_THREADS):
         rest = items[first : first + planner.PLAN_THREADS]
@@ -241,7 +248,7 @@ def _slices(seen: Survey, terms: Terms) -> int:
 
 def _scale(seen: Survey) -> float:
     """Return how many times the listed messages the whole mailbox is."""
-    return seen.messages / sum(seen.sizes) if seen.sizes else 0.0
+    return seen.messages / sum(seen.sample) if seen.sample else 0.0
 
 
 def _minutes(units: float, terms: Terms) -> Figure:

@@ -21,7 +21,9 @@ from mailmirror.ports import Clock, GmailAccounts, Publisher, Store, Task
 WATCH_RESERVE = timedelta(hours=48)
 # renew_watches renews what would expire within this time: every watch not renewed in the last 12 hours.
 WATCH_RENEWAL = timedelta(days=6, hours=12)
-# How often a mailbox whose access was revoked is tried again.
+# A mailbox whose access was revoked is tried again after this time, then after as long as that has lasted, at last
+# every hour. Access that was just given may take minutes until it is known everywhere, and most of what is gone stays gone.
+REAUTH_FIRST = timedelta(minutes=2)
 REAUTH_RETRY = timedelta(hours=1)
 
 # The due time of a mailbox that is at rest.
@@ -85,9 +87,9 @@ def next_due(mailbox: Mailbox, now: datetime, *, quiet: timedelta) -> datetime:
     if mailbox.wanted != "live":
         # A purge whose token cannot be deleted waits for somebody too.
         stuck = mailbox.purge is not None and mailbox.problem is not None and mailbox.problem.code in NEEDS_SOMEBODY
-        return now + REAUTH_RETRY if stuck else soon
+        return _retry(mailbox, now) if stuck else soon
     if phase(mailbox, now) == "reauth_required":
-        return now + REAUTH_RETRY
+        return _retry(mailbox, now)
     if mailbox.throttled_until is not None and mailbox.throttled_until > now:
         return mailbox.throttled_until
     if run_due(mailbox, now):
@@ -97,6 +99,12 @@ def next_due(mailbox: Mailbox, now: datetime, *, quiet: timedelta) -> datetime:
     run = mailbox.active_run
     times = (due, mailbox.parked_due_at, run.paused_until if run is not None else None)
     return min(time for time in times if time is not None)
+
+
+def _retry(mailbox: Mailbox, now: datetime) -> datetime:
+    """Return when a mailbox that waits for somebody is tried again."""
+    since = mailbox.problem.since if mailbox.problem is not None else None
+    return now + min(max(now - (since or now), REAUTH_FIRST), REAUTH_RETRY)
 
 
 _BOOKKEEPING = ("quota", "last_sync_at", "lag", "last_notification_at", "next_due_at")
@@ -114,7 +122,14 @@ def watch_due(mailbox: Mailbox, now: datetime) -> bool:
 
 
 def connect(
-    store: Store, accounts: GmailAccounts, publisher: Publisher, clock: Clock, address: str, policy: Policy | None
+    store: Store,
+    accounts: GmailAccounts,
+    publisher: Publisher,
+    clock: Clock,
+    address: str,
+    policy: Policy | None,
+    *,
+    asked_at: datetime | None = None,
 ) -> tuple[Mailbox, bool]:
     """Connect a mailbox: prove access, create its document, and publish the work that watches and syncs it.
 
@@ -124,6 +139,8 @@ def connect(
     Args:
         address: the mailbox's primary address.
         policy: which messages to mirror; None keeps the stored one, or takes the default.
+        asked_at: the mailbox's user has just given the consent that was asked for then. That proves access, which Gmail
+            is not asked for again, and takes back nothing that somebody has decided: a stopped mailbox stays stopped.
 
     Returns:
         The mailbox, and whether it was created.
@@ -131,24 +148,26 @@ def connect(
     Raises:
         AccessRevoked, GmailRejected: Gmail does not let Mailmirror read this mailbox; nothing was written.
         InvalidInput: the address belongs to another mailbox.
-        BeingPurged: it is being deleted.
+        BeingPurged: it is being deleted, or was after `asked_at`.
     """
     name = mailbox_id(address)
     task: Task | None = None
-    proven = False
+    proven = asked_at is not None
     while True:
         # Whatever is stored is stored over the state that it was decided on. What is refused for somebody else's wish,
         # or was stored and its answer lost, shows when it is read again.
-        existing = store.mailbox(name)
-        if existing is not None and existing.wanted == "purged":
-            raise BeingPurged(f"Mailbox {name} is being deleted.")
+        existing = not_purged(store, name, asked_at)
+        if existing is not None and existing.wanted == "stopped" and asked_at is not None:
+            return existing, False
         closed = existing is None or existing.wanted == "stopped" or existing.phase == "reauth_required"
         if closed and not proven:
             _prove_access(accounts, name, existing)
             proven = True
         if existing is None:
             now = clock.now()
-            created = Mailbox(name, created_at=now, watch=Watch(now), next_due_at=now, policy=policy or Policy())
+            created = Mailbox(
+                name, created_at=now, watch=Watch(now), next_due_at=now, policy=policy or Policy(), revision=_born(now)
+            )
             if store.create_mailbox(created):
                 publisher.publish(name, "renew")
                 return created, True
@@ -173,6 +192,32 @@ def connect(
         if task is not None:
             publisher.publish(name, task)
         return replace(existing, wanted="live"), False
+
+
+def not_purged(store: Store, name: MailboxId, asked_at: datetime | None = None) -> Mailbox | None:
+    """Return a mailbox, None if there is none.
+
+    Args:
+        asked_at: when it was asked for.
+
+    Raises:
+        BeingPurged: it is being deleted, or was after `asked_at`.
+    """
+    existing = store.mailbox(name)
+    if existing is not None and existing.wanted == "purged":
+        raise BeingPurged(f"Mailbox {name} is being deleted.")
+    if existing is None and asked_at is not None:
+        receipt = store.receipt(name)
+        if receipt is not None and receipt.purged_at > asked_at:
+            raise BeingPurged(f"Mailbox {name} was deleted after it had been asked for.")
+    return existing
+
+
+def _born(now: datetime) -> int:
+    """Return the revision that a mailbox begins with: no revision of a life before, each commit taking more than a
+    microsecond, so that nobody takes what was read in that life for the state of this one.
+    """
+    return int(now.timestamp() * 1_000_000)
 
 
 def _prove_access(accounts: GmailAccounts, name: MailboxId, known: Mailbox | None) -> None:

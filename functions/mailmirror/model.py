@@ -184,12 +184,16 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why the mailbox is not up to date, in words."""
+    """Why the mailbox is not up to date, in words.
+
+    `at` is when it was last met, `since` when it was first met in a row.
+    """
 
     code: str
     message: str
     action: str
     at: datetime
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +237,8 @@ class Receipt:
         documents: deleted documents by collection, the mailbox's own document and lease not counted.
         objects: deleted objects of large bodies.
         secrets: deleted secrets: the refresh token, where there was one.
-        watch_stopped: whether Gmail confirmed that it stops notifying; otherwise the watch lapses within 7 days.
+        watch_stopped: whether Gmail confirmed that it stops notifying, or never notified; otherwise the watch lapses
+            within 7 days.
         started_at, purged_at: when.
         expire_at: for a TTL policy.
     """
@@ -253,8 +258,9 @@ class Mailbox:
     """The state of one mailbox: document `mailboxes/{id}`.
 
     `hint`, `policy`, `watch`, `request`, `wanted` and `next_due_at` are also written by workers that hold no lease; all
-    other fields are written only by a commit under the lease, and `revision` counts those commits. `suspect` are the
-    messages that were in hand when workers died, and how often each was taken in hand.
+    other fields are written only by a commit under the lease, and `revision` counts those commits, from a number on
+    that no earlier life of the mailbox has reached. `suspect` are the messages that were in hand when workers died, and
+    how often each was taken in hand.
     """
 
     email_address: MailboxId

@@ -75,7 +75,7 @@ def _since(value: object) -> datetime | None:
     if isinstance(value, str) and _TIME.fullmatch(value):
         try:
             # A date is its midnight, and that in UTC.
-            time = datetime.fromisoformat(value)
+            time = datetime.fromisoformat(value.upper())
             since = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
         except (ValueError, OverflowError):
             since = None

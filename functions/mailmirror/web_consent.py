@@ -1,8 +1,9 @@
 """Consent in a browser: the link that asks a user for it, and what becomes of the answer.
 
-Knows: who may be asked by which client, which answer is a consent, and when it is kept. Does not know: HTTP, or how
-question and answer belong together (`consent`). The promise: a consent is kept only if it is the one of the mailbox
-that the link was made for. Whoever took the answer then connects that mailbox, or lets it go on from its cursor.
+Knows: who may be asked by which client, which answer is a consent, and when it is kept. Does not know: HTTP, how
+question and answer belong together (`consent`), or what connecting takes (`mailboxes`). The promise: a consent is kept
+only if it is the one of the mailbox that the link was made for, and not if that mailbox was deleted after the link was
+made. Whoever is interrupted between keeping and connecting opens the link again.
 """
 
 import re
@@ -10,11 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from mailmirror.consent import AuthorizationServer, Consents, Granted, OAuthClient, ask, asked
-from mailmirror.errors import ClientInvalid, ConsentMissing, ConsentNotGiven, GmailError
+from mailmirror.consent import AuthorizationServer, Consents, Granted, OAuthClient, ask, asked, forget
+from mailmirror.errors import BeingPurged, ClientInvalid, ConsentMissing, ConsentNotGiven, GmailError
 from mailmirror.log import log
-from mailmirror.mailboxes import mailbox_id
-from mailmirror.model import MailboxId
+from mailmirror.mailboxes import mailbox_id, not_purged
+from mailmirror.model import Mailbox, MailboxId
 from mailmirror.ports import Clock, Store
 
 # An error code as RFC 6749 has them; anything else that comes back is not repeated.
@@ -82,10 +83,13 @@ class WebConsent:
         log("consent_asked", mailbox, until=question.expires_at)
         return Link(self.google.address(client, question, self.scopes), question.expires_at)
 
-    def answered(self, *, state: str, code: str, error: str) -> MailboxId:
-        """Take the answer to a link, keep the consent, and return the mailbox that it opens.
+    def answered(
+        self, connect: Callable[[MailboxId, datetime], Mailbox], *, state: str, code: str, error: str
+    ) -> Mailbox:
+        """Take the answer to a link, keep the consent, connect the mailbox that it opens, and return it.
 
         Args:
+            connect: connects a mailbox whose user was asked at a time, or lets it go on from its cursor.
             state: as Google handed it back.
             code: what the consent is worth at the token endpoint; empty if there is none.
             error: why not; empty if there is one.
@@ -98,14 +102,22 @@ class WebConsent:
         mailbox = question.mailbox
         if error or not code:
             raise ConsentNotGiven(_refused(error, mailbox))
-        known = self.store.mailbox(mailbox)
-        if known is not None and known.wanted == "purged":
-            raise ConsentNotGiven(f"What was mirrored of {mailbox} is being deleted; that has to end first.")
+        try:
+            # A code that is not exchanged is worth nothing to anybody.
+            not_purged(self.store, mailbox, question.asked_at)
+        except BeingPurged as deleted:
+            raise ConsentNotGiven(str(deleted)) from None
         granted = self.google.exchange(client, question, code)
         self._check(client, granted, mailbox)
         self.consents.keep(mailbox, granted.refresh_token)
         log("consent_given", mailbox)
-        return mailbox
+        try:
+            return connect(mailbox, question.asked_at)
+        except BeingPurged as deleted:
+            # What deleted the mailbox may have come too early to see this consent.
+            forget(self.consents, self.google, mailbox)
+            log("consent_forgotten", mailbox)
+            raise ConsentNotGiven(str(deleted)) from None
 
     def _check(self, client: OAuthClient, granted: Granted, mailbox: MailboxId) -> None:
         """See that what was granted is what was asked for, by who was asked.
@@ -133,7 +145,12 @@ class WebConsent:
         )
 
     def _kept(self, mailbox: MailboxId) -> bool:
-        """Whether there is a consent for a mailbox; what cannot be found out counts as one."""
+        """Whether there is a consent for a mailbox; what cannot be found out counts as one.
+
+        One that was just given cannot always be read: then there is the mailbox that it has connected.
+        """
+        if self.store.mailbox(mailbox) is not None:
+            return True
         try:
             self.consents.refresh_token(mailbox)
         except GmailError as error:

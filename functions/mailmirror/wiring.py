@@ -12,14 +12,12 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache, partial
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 from mailmirror.app import App
 from mailmirror.config import BadSetting, Settings
 from mailmirror.consent import AuthorizationServer, Consents, forget
-from mailmirror.errors import (
-    StoreUnavailable,
-)
+from mailmirror.errors import ConsentNotGiven, StoreUnavailable
 from mailmirror.lease import Pace
 from mailmirror.model import MailboxId
 from mailmirror.ports import Blobs, Clock, Directory, GmailAccounts, Publisher, Store
@@ -70,8 +68,10 @@ def from_settings(settings: Settings) -> App:
     """
     clock = SystemClock()
     store = _store(settings)
+    # One for all: what was kept by one is read by the other.
+    consents = at_first_use(lambda: _consents(settings)) if settings.gmail_auth == "oauth" else None
     return App(
-        accounts=at_first_use(lambda: _accounts(settings, clock)),
+        accounts=at_first_use(lambda: _accounts(settings, clock, consents)),
         store=store,
         blobs=at_first_use(lambda: _blobs(settings)) if settings.body_bucket else None,
         publisher=at_first_use(lambda: _publisher(settings)),
@@ -81,7 +81,7 @@ def from_settings(settings: Settings) -> App:
         pace=Pace(lease=settings.lease, quiet=settings.sweep_quiet),
         step=settings.step,
         new_run_id=lambda: str(uuid.uuid4()),
-        consent=_consent(settings, store, clock) if settings.gmail_auth == "oauth" else None,
+        consent=_consent(settings, store, clock, consents) if consents is not None else None,
         directory=at_first_use(lambda: _directory(settings, clock)) if _lists_people(settings) else None,
         units_per_minute=settings.gmail_units_per_minute,
         units_per_day=settings.gmail_units_per_day,
@@ -89,11 +89,10 @@ def from_settings(settings: Settings) -> App:
     )
 
 
-def _accounts(settings: Settings, clock: Clock) -> GmailAccounts:
+def _accounts(settings: Settings, clock: Clock, consents: Consents | None) -> GmailAccounts:
     from mailmirror.adapters.credentials import for_mailbox
     from mailmirror.adapters.gmail import GmailApiAccounts
 
-    consents = _consents(settings) if settings.gmail_auth == "oauth" else None
     return GmailApiAccounts(
         for_mailbox(settings.gmail_auth, settings.gmail_delegate, settings.gmail_scopes, consents),
         api_root=settings.gmail_api_root,
@@ -131,14 +130,23 @@ def _owner(settings: Settings, clock: Clock, access_token: str) -> str:
     from mailmirror.adapters.gmail import GmailApiAccounts
 
     root, topic = settings.gmail_api_root, settings.gmail_topic
-    whoever = GmailApiAccounts(lambda _: Credentials(access_token), clock=clock, topic=topic, api_root=root)
+    # Gmail's 401 makes whoever calls ask for another token, and there is none.
+    given = Credentials(access_token, refresh_handler=_refused)
+    whoever = GmailApiAccounts(lambda _: given, clock=clock, topic=topic, api_root=root)
     # Gmail's own word for the mailbox of whoever calls.
     return whoever.open("me", None).profile().email_address
 
 
-def _consent(settings: Settings, store: Store, clock: Clock) -> WebConsent:
+def _refused(*_: Any, **__: Any) -> NoReturn:
+    raise ConsentNotGiven(
+        "Gmail does not accept the access that was just given: it was taken back at once, or is not known everywhere "
+        "yet. Nothing was kept."
+    )
+
+
+def _consent(settings: Settings, store: Store, clock: Clock, consents: Consents) -> WebConsent:
     return WebConsent(
-        at_first_use(lambda: _consents(settings)),
+        consents,
         at_first_use(_google),
         partial(_owner, settings, clock),
         store,

@@ -2,9 +2,10 @@
 
 Knows: `members.list` and `users.list` as the discovery document `admin.directory_v1` and Google's guide to searching
 users describe them: members of groups in a group are listed beside those groups, a member outside the account has no
-status, an organisational unit includes those below it, and pages. Whoever calls must be an administrator of the
-account; unless told otherwise, a bearer token is the caller's address. It does not know any other search than for an
-organisational unit, nor what Google answers for a unit that does not exist: here that is 400.
+status, an organisational unit includes those below it, users come by address where that order is asked for, and pages.
+Whoever calls must be an administrator of the account; unless told otherwise, a bearer token is the caller's address. It
+does not know any other search than for an organisational unit, nor what Google answers for a unit that does not exist:
+here that is 400.
 """
 
 from __future__ import annotations
@@ -144,7 +145,10 @@ def blueprint(account: WorkspaceAccount) -> flask.Blueprint:
         search = _QUERY.fullmatch(asked.get("query", ""))
         if asked.get("customer") != "my_customer" or search is None:
             raise Refused(400, "invalid", "Invalid Input")
-        return _page(account, "users", account.within(re.sub(r"\\(.)", r"\1", search[1])), most=500, usual=100)
+        people = account.within(re.sub(r"\\(.)", r"\1", search[1]))
+        if asked.get("orderBy") == "email":
+            people.sort(key=lambda user: str(user["primaryEmail"]).lower())
+        return _page(account, "users", people, most=500, usual=100)
 
     return http
 

@@ -1,8 +1,10 @@
 """A small Secret Manager over HTTP: secrets, their versions and what reading one answers.
 
 Knows: the four methods of the REST API that Mailmirror calls, by their paths, and Google's error model. Everybody may
-do anything, but for the secrets in `denied`; a version is never changed, only its state. There is no emulator of
-Google's; what this one answers to reading a version that is disabled is in
+do anything, but for the secrets in `denied`; a version is never changed, only its state. What was just written may be
+known late, but a new version by its number at once
+(https://docs.cloud.google.com/secret-manager/regional-secrets/reference/consistency). There is no emulator of Google's;
+what this one answers to reading a version that is disabled is in
 https://github.com/google-github-actions/get-secretmanager-secrets/issues/268.
 """
 
@@ -39,7 +41,9 @@ class SecretManager:
 
     Attributes:
         secrets: their versions, the oldest first.
-        read: the name of each secret whose latest version was asked for.
+        read: the name of each secret whose latest version was asked for, and of each version asked for by its number.
+        behind: how many of a secret's newest versions are not its `latest` one yet, by secret.
+        unknown: how often a secret that was just made is said not to be there when it is to be changed.
         denied: secrets nobody may read, add to or delete.
         failing: a status that everything is answered with; 0 when it works.
         closed: nobody may make a secret.
@@ -49,9 +53,12 @@ class SecretManager:
     secrets: dict[str, list[Version]] = field(default_factory=dict)
     read: list[str] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)
+    behind: dict[str, int] = field(default_factory=dict)
+    unknown: int = 0
     failing: int = 0
     closed: bool = False
     garbled: bool = False
+    _unknown: dict[str, int] = field(default_factory=dict)
     lock: Any = field(default_factory=threading.RLock)
 
     def put(self, name: str, data: bytes) -> None:
@@ -59,18 +66,23 @@ class SecretManager:
         self.secrets.setdefault(name, []).append(Version(data))
 
     def latest(self, name: str) -> bytes:
-        """What `versions/latest:access` gives: the newest version, whatever its state, or an error."""
-        self.read.append(name)
+        """What `versions/latest:access` gives: the newest version that it knows, whatever its state, or an error."""
+        return self.access(name, "latest")[1]
+
+    def access(self, name: str, version: str) -> tuple[int, bytes]:
+        """What `versions/…:access` gives: the number of the version and what it holds, or an error."""
+        self.read.append(name if version == "latest" else f"{name}/versions/{version}")
         if name in self.denied:
             raise Refused(403, "PERMISSION_DENIED", f"Permission denied on resource {name} (or it may not exist).")
-        versions = self.secrets.get(name)
-        if not versions:
+        versions = self.secrets.get(name, [])
+        number = len(versions) - self.behind.get(name, 0) if version == "latest" else int(version)
+        if not 1 <= number <= len(versions):
             raise Refused(404, "NOT_FOUND", f"Secret [{name}] not found or has no versions.")
-        if versions[-1].state != "ENABLED":
-            number = len(versions)
-            message = f"Secret Version [{name}/versions/{number}] is in {versions[-1].state} state."
+        found = versions[number - 1]
+        if found.state != "ENABLED":
+            message = f"Secret Version [{name}/versions/{number}] is in {found.state} state."
             raise Refused(400, "FAILED_PRECONDITION", message)
-        return versions[-1].data
+        return number, found.data
 
     def create(self, name: str, secret: dict[str, Any]) -> None:
         """Create a secret; it has no version yet."""
@@ -81,21 +93,29 @@ class SecretManager:
         if secret.get("replication") != {"automatic": {}}:
             raise Refused(400, "INVALID_ARGUMENT", "The fake knows automatic replication alone.")
         self.secrets[name] = []
+        self._unknown[name] = self.unknown
+
+    def _known(self, name: str) -> None:
+        """Refuse what is not there, or not known to be."""
+        if name in self.secrets and self._unknown.get(name, 0) == 0:
+            return
+        if name in self.secrets:
+            self._unknown[name] -= 1
+        raise Refused(404, "NOT_FOUND", f"Secret [{name}] not found.")
 
     def add(self, name: str, data: bytes) -> None:
         """Add a version to a secret that exists."""
         if name in self.denied:
             raise Refused(403, "PERMISSION_DENIED", "Permission 'secretmanager.versions.add' denied.")
-        if name not in self.secrets:
-            raise Refused(404, "NOT_FOUND", f"Secret [{name}] not found.")
+        self._known(name)
         self.put(name, data)
 
     def delete(self, name: str) -> None:
         """Delete a secret with all its versions."""
         if name in self.denied:
             raise Refused(403, "PERMISSION_DENIED", "Permission 'secretmanager.secrets.delete' denied.")
-        if self.secrets.pop(name, None) is None:
-            raise Refused(404, "NOT_FOUND", f"Secret [{name}] not found.")
+        self._known(name)
+        del self.secrets[name]
 
 
 def blueprint(manager: SecretManager) -> flask.Blueprint:
@@ -111,13 +131,14 @@ def blueprint(manager: SecretManager) -> flask.Blueprint:
         if manager.failing:
             raise Refused(manager.failing, "UNAVAILABLE", "The service is currently unavailable.")
 
-    @http.get("/<secret>/versions/latest:access")
-    def access(project: str, secret: str) -> Any:
+    @http.get("/<secret>/versions/<version>:access")
+    def access(project: str, secret: str, version: str) -> Any:
+        name = _name(project, secret)
         with manager.lock:
-            data = manager.latest(_name(project, secret))
+            number, data = manager.access(name, version)
         if manager.garbled:
             return b"<html>" + data
-        return {"name": flask.request.path[4:], "payload": {"data": base64.b64encode(data).decode()}}
+        return {"name": f"{name}/versions/{number}", "payload": {"data": base64.b64encode(data).decode()}}
 
     @http.post("")
     def create(project: str) -> dict[str, object]:

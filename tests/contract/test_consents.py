@@ -29,6 +29,11 @@ class Google:
     oauth: oauth.OAuth
     root: str
     consents: SecretConsents
+    waited: list[float]
+
+    def elsewhere(self) -> SecretConsents:
+        """The consents as another process has them."""
+        return SecretConsents(CLIENT, PREFIX, self.root.removeprefix("http://"), self.waited.append)
 
     def client(self) -> OAuthClient:
         """The client, registered."""
@@ -43,7 +48,9 @@ def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Google]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     manager, tokens = secretmanager.SecretManager(), oauth.OAuth()
     with Served(create_app(secretmanager.blueprint(manager), oauth.blueprint(tokens))) as served:
-        yield Google(manager, tokens, f"http://{served.host}", SecretConsents(CLIENT, PREFIX, served.host))
+        waited: list[float] = []
+        consents = SecretConsents(CLIENT, PREFIX, served.host, waited.append)
+        yield Google(manager, tokens, f"http://{served.host}", consents, waited)
 
 
 def test_what_is_kept_is_read(google: Google) -> None:
@@ -72,6 +79,93 @@ def test_two_consents_at_once(google: Google, monkeypatch: pytest.MonkeyPatch) -
     google.consents.keep(ADA, "1//slower")
     assert google.consents.refresh_token(ADA) == "1//slower"
     assert len(google.manager.secrets[ADAS]) == 2
+
+
+def test_what_is_not_the_latest_version_yet(google: Google) -> None:
+    """Who kept a consent reads it at once, by its number; another process reads it when Secret Manager shows it."""
+    google.manager.behind[ADAS] = 1
+    google.consents.keep(ADA, "1//a")
+    assert google.consents.refresh_token(ADA) == "1//a"
+    with pytest.raises(ConsentMissing):
+        google.elsewhere().refresh_token(ADA)
+    google.consents.keep(ADA, "1//b")
+    assert google.consents.refresh_token(ADA) == "1//b"
+    assert google.elsewhere().refresh_token(ADA) == "1//a"
+    del google.manager.behind[ADAS]
+    assert google.elsewhere().refresh_token(ADA) == "1//b"
+
+
+def test_what_was_kept_elsewhere(google: Google) -> None:
+    """A consent that another process kept later counts, and so does one in a secret that was made anew since."""
+    google.consents.keep(ADA, "1//a")
+    google.consents.keep(ADA, "1//b")
+    google.elsewhere().keep(ADA, "1//c")
+    assert google.consents.refresh_token(ADA) == "1//c"
+    google.elsewhere().forget(ADA)
+    with pytest.raises(ConsentMissing):
+        google.consents.refresh_token(ADA)
+    google.elsewhere().keep(ADA, "1//d")
+    assert google.consents.refresh_token(ADA) == "1//d"
+
+
+def test_a_secret_that_is_not_known_yet(google: Google) -> None:
+    """Right after it was made a secret may be said not to be there: it is tried again, for a little while."""
+    google.manager.unknown = 3
+    google.consents.keep(ADA, "1//a")
+    assert google.consents.refresh_token(ADA) == "1//a"
+    assert len(google.waited) == 3
+    google.manager._unknown[ADAS] = 2
+    google.manager.failing = 503
+    with pytest.raises(GmailUnavailable):
+        google.consents.forget(ADA)
+    google.manager.failing = 0
+    assert google.consents.forget(ADA) == 1
+    assert google.manager.secrets == {}
+
+
+def test_a_secret_that_is_not_known_for_long(google: Google) -> None:
+    """That passes: nothing is wrong with anybody's rights, and the next try finds it."""
+    google.manager.unknown = 99
+    with pytest.raises(GmailUnavailable, match=f"does not know {ADAS} yet") as caught:
+        google.consents.keep(ADA, "1//a")
+    assert type(caught.value) is GmailUnavailable
+    assert 0 < sum(google.waited) < 20
+    google.manager._unknown.clear()
+    google.consents.keep(ADA, "1//b")
+    assert google.consents.refresh_token(ADA) == "1//b"
+
+
+def refuse_to_create(google: Google, monkeypatch: pytest.MonkeyPatch, code: int, status: str) -> None:
+    """Let Secret Manager make no secret."""
+
+    def create(name: str, secret: dict[str, object]) -> None:
+        raise secretmanager.Refused(code, status, "No 1//secret.")
+
+    monkeypatch.setattr(google.manager, "create", create)
+
+
+def test_two_changes_at_once(google: Google, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A conflict that is not that the secret exists passes too."""
+    refuse_to_create(google, monkeypatch, 409, "ABORTED")
+    with pytest.raises(GmailUnavailable, match="did not answer"):
+        google.consents.keep(ADA, "1//a")
+
+
+def test_an_organization_policy(google: Google, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where secrets may not be everywhere, or not without a key, which policies say so and the way out is told."""
+    refuse_to_create(google, monkeypatch, 400, "FAILED_PRECONDITION")
+    with pytest.raises(GmailRejected) as caught:
+        google.consents.keep(ADA, "1//a")
+    sentence = str(caught.value)
+    assert "organization policy" in sentence
+    assert "constraints/gcp.resourceLocations" in sentence
+    assert "constraints/gcp.restrictNonCmekServices" in sentence
+    assert f"gcloud secrets create {ADAS.removeprefix('projects/p/secrets/')} --project=p --replication" in sentence
+    assert "1//" not in sentence
+    # The way out: a secret made by hand gets its versions.
+    google.manager.secrets[ADAS] = []
+    google.consents.keep(ADA, "1//a")
+    assert google.consents.refresh_token(ADA) == "1//a"
 
 
 def test_what_is_forgotten(google: Google) -> None:

@@ -124,6 +124,13 @@ def test_the_users_of_a_unit_and_of_those_below_it(api: Api) -> None:
     assert len(everyone(api.open().users, "/")) == 6
 
 
+def test_users_come_in_the_order_of_their_addresses(api: Api) -> None:
+    """Whatever their order in the account: who leaves moves nobody to before those listed already."""
+    names = [f"{letter}@example.com" for letter in "mZab"]
+    api.account.add(*(User(name, "/Sales") for name in names))
+    assert [person.address[0] for person in everyone(api.open().users, "/Sales")] == ["a", "b", "m", "z"]
+
+
 @pytest.mark.parametrize("unit", ["/Valentine's Day", "/back\\slash", "/a b/c", "/' OR isAdmin=true '"])
 def test_a_unit_of_any_name(api: Api, unit: str) -> None:
     """Whatever is in a unit's name, that unit is searched and nothing else."""

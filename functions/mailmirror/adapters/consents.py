@@ -3,13 +3,18 @@
 Knows: which secret holds what, how it is read, written and deleted, and what each refusal means. Does not know: what a
 refresh token is exchanged for (`credentials`) or how one comes about (`oauth`). Nothing that is read is kept here, and
 no message holds any of it.
+
+What was just written is read at once by the number of its version alone: that a secret exists, or what its `latest`
+version is, may take minutes and rarely hours to be known everywhere
+(https://docs.cloud.google.com/secret-manager/regional-secrets/reference/consistency). So the number of a version that
+was added here is kept, and nothing older is read here; other processes try again (`mailboxes`).
 """
 
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,11 +29,13 @@ from mailmirror.errors import ClientInvalid, ConsentMissing, CredentialsMissing,
 from mailmirror.model import MailboxId
 
 if TYPE_CHECKING:
-    from google.cloud.secretmanager_v1 import SecretManagerServiceClient
+    from google.cloud.secretmanager_v1 import AccessSecretVersionResponse, SecretManagerServiceClient
 
 Value = TypeVar("Value")
 
 _TRY_SECONDS = 5.0
+# What was just made and is said not to be there is asked for again after these times.
+_SETTLING = (0.5, 1.0, 2.0, 4.0)
 # Google answers 400 FAILED_PRECONDITION where the latest version is disabled or destroyed, and does not go back to an
 # earlier one (https://github.com/google-github-actions/get-secretmanager-secrets/issues/268).
 _UNREADABLE = (BadRequest, Forbidden, NotFound)
@@ -39,13 +46,20 @@ _ADDRESS = "https://accounts.google.com/o/oauth2/auth"
 class SecretConsents:
     """The consents of a deployment."""
 
-    def __init__(self, oauth_client: str, token_prefix: str, host: str | None = None) -> None:
+    def __init__(
+        self,
+        oauth_client: str,
+        token_prefix: str,
+        host: str | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         """Ask nothing yet: Secret Manager is looked for at the first use.
 
         Args:
             oauth_client: projects/…/secrets/…, the secret with the client that users give their consent to.
             token_prefix: projects/…/secrets/…, what the names of the secrets with refresh tokens begin with.
             host: `host:port` of a stand-in for Secret Manager; None for Google's.
+            sleep: waits so many seconds for what was just made.
 
         Raises:
             ValueError: one of the names is missing.
@@ -55,13 +69,16 @@ class SecretConsents:
         self._oauth_client = oauth_client
         self._token_prefix = token_prefix
         self._host = host
+        self._sleep = sleep
         self._made = cache(secret_manager)
+        # The number of the version that was added here last, by secret.
+        self._added: dict[str, int] = {}
 
     def client(self) -> OAuthClient:
         """Return the OAuth client of the latest version: a renewed one counts at once."""
         secret = self._oauth_client
         try:
-            content = self._latest(secret)
+            content = self._version(secret).payload.data
         except _UNREADABLE as error:
             raise ClientInvalid(
                 f"The OAuth client cannot be read: Secret Manager answered {error.code} for the latest version of "
@@ -80,7 +97,7 @@ class SecretConsents:
         """Return the refresh token of the latest version: a consent given again counts at once."""
         secret = token_secret(self._token_prefix, mailbox)
         try:
-            content = self._latest(secret)
+            content = self._newest(secret)
         except _UNREADABLE as error:
             raise ConsentMissing(
                 f"No consent has been given for {mailbox}, or it cannot be read: Secret Manager answered {error.code} "
@@ -101,19 +118,45 @@ class SecretConsents:
         secret = token_secret(self._token_prefix, mailbox)
         project, _, secret_id = secret.partition("/secrets/")
         version = {"parent": secret, "payload": {"data": json.dumps({"refresh_token": refresh_token}).encode()}}
+        failed = f"The consent of {mailbox} was given but could not be kept"
 
         def write(manager: "SecretManagerServiceClient") -> None:
+            def add() -> int:
+                return _number(manager.add_secret_version(request=version, timeout=_TRY_SECONDS).name)
+
             try:
-                manager.add_secret_version(request=version, timeout=_TRY_SECONDS)
+                self._added[secret] = add()
             except NotFound:
-                new = {"parent": project, "secret_id": secret_id, "secret": {"replication": {"automatic": {}}}}
-                with suppress(Conflict):  # somebody else was faster
-                    manager.create_secret(request=new, timeout=_TRY_SECONDS)
-                manager.add_secret_version(request=version, timeout=_TRY_SECONDS)
+                create(manager)
+                try:
+                    self._added[secret] = self._settled(add)
+                except NotFound:
+                    raise GmailUnavailable(f"{failed}: Secret Manager does not know {secret} yet.") from None
+
+        def create(manager: "SecretManagerServiceClient") -> None:
+            new = {"parent": project, "secret_id": secret_id, "secret": {"replication": {"automatic": {}}}}
+            try:
+                manager.create_secret(request=new, timeout=_TRY_SECONDS)
+            except Conflict as error:
+                if _status(error) != "ALREADY_EXISTS":
+                    raise
+                # Somebody else was faster.
+            except BadRequest as error:
+                # Automatic replication needs resource locations that include `global`, and a key of the customer's
+                # cannot be said here (https://cloud.google.com/secret-manager/docs/choosing-replication).
+                raise GmailRejected(
+                    f"{failed}: Secret Manager answered 400 when {secret} was to be made. Most likely an organization "
+                    f"policy does not let {project} have secrets with automatic replication "
+                    "(constraints/gcp.resourceLocations without global locations) or without a key of your own "
+                    "(constraints/gcp.restrictNonCmekServices): let an administrator of the organization exempt the "
+                    f"project, or make that secret by hand, without a version: gcloud secrets create {secret_id} "
+                    f"--project={project.removeprefix('projects/')} --replication-policy=user-managed "
+                    f"--locations=LOCATION. ({_status(error) or 'no reason given'}.)"
+                ) from None
 
         self._change(
             write,
-            f"The consent of {mailbox} was given but could not be kept",
+            failed,
             f"{secret}. To keep consents takes secretmanager.secrets.create in {project} and "
             "secretmanager.versions.add on that secret, with secretmanager.googleapis.com enabled.",
         )
@@ -123,11 +166,17 @@ class SecretConsents:
         secret = token_secret(self._token_prefix, mailbox)
 
         def delete(manager: "SecretManagerServiceClient") -> int:
-            try:
+            def once() -> int:
                 manager.delete_secret(name=secret, timeout=_TRY_SECONDS)
+                return 1
+
+            try:
+                # What was added here is there, whatever is said at first.
+                gone = self._settled(once) if secret in self._added else once()
             except NotFound:
-                return 0
-            return 1
+                gone = 0
+            self._added.pop(secret, None)
+            return gone
 
         return self._change(
             delete,
@@ -135,21 +184,56 @@ class SecretConsents:
             f"{secret}. It takes secretmanager.secrets.delete on that secret.",
         )
 
-    def _latest(self, secret: str) -> bytes:
-        """The latest version of a secret. Who calls Gmail decides whether to try again, so nothing is tried twice here.
+    def _newest(self, secret: str) -> bytes:
+        """What the latest version of a secret holds, also while Secret Manager shows an older one, or none.
+
+        Raises:
+            BadRequest, Forbidden, NotFound: there is none, or none for us.
+            GmailRejected, GmailUnavailable: anything else.
+        """
+        added = self._added.get(secret, 0)
+        try:
+            latest = self._version(secret)
+        except _UNREADABLE:
+            if not added:
+                raise
+            return self._version(secret, str(added)).payload.data
+        if _number(latest.name) >= added:
+            return latest.payload.data
+        try:
+            return self._version(secret, str(added)).payload.data
+        except NotFound:
+            # Somebody else has deleted the secret since, and made it anew.
+            return latest.payload.data
+
+    def _version(self, secret: str, version: str = "latest") -> "AccessSecretVersionResponse":
+        """A version of a secret. Who calls Gmail decides whether to try again, so nothing is tried twice here.
 
         Raises:
             BadRequest, Forbidden, NotFound: there is none, or none for us.
             GmailRejected, GmailUnavailable: anything else.
         """
         manager = self._manager()
+        name = f"{secret}/versions/{version}"
         try:
-            version = manager.access_secret_version(name=f"{secret}/versions/latest", retry=None, timeout=_TRY_SECONDS)
+            return manager.access_secret_version(name=name, retry=None, timeout=_TRY_SECONDS)
         except _UNREADABLE:
             raise
         except _UNANSWERED as error:
             raise GmailUnavailable(f"Secret Manager did not answer for {secret} ({type(error).__name__}).") from None
-        return version.payload.data
+
+    def _settled(self, change: Callable[[], Value]) -> Value:
+        """What a change of a secret that was just made comes to.
+
+        Raises:
+            NotFound: it is not known for longer than anybody waits.
+        """
+        for delay in _SETTLING:
+            try:
+                return change()
+            except NotFound:
+                self._sleep(delay)
+        return change()
 
     def _change(self, change: Callable[["SecretManagerServiceClient"], Value], failed: str, needed: str) -> Value:
         """What a change of the secrets returns.
@@ -227,6 +311,20 @@ def _client_of_kind(kind: str, fields: Mapping[str, Any]) -> OAuthClient | None:
         return None
     client_id, secret, auth_uri, token_uri = map(str, texts)
     return OAuthClient(kind, client_id, secret, auth_uri, token_uri, redirect_uris=tuple(map(str, addresses)))
+
+
+def _number(name: str) -> int:
+    """The number of a version, of which Secret Manager gives the full name."""
+    number = name.rpartition("/")[2]
+    return int(number) if number.isdecimal() else 0
+
+
+def _status(error: GoogleAPICallError) -> str:
+    """Google's canonical code of a refusal, empty if there is none: over REST one class may stand for several codes."""
+    try:
+        return str(error.response.json()["error"]["status"])
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return ""
 
 
 def _json(content: bytes) -> Any:

@@ -98,6 +98,8 @@ class DirectoryApi:
                 query=f"orgUnitPath='{path}'",
                 maxResults=USERS,
                 projection="basic",
+                # So that a page that is listed again, after somebody has left, has nobody new before those listed.
+                orderBy="email",
                 pageToken=page_token,
                 fields="nextPageToken,users(primaryEmail,suspended,archived,isMailboxSetup)",
             ),

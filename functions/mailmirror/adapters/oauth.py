@@ -93,7 +93,10 @@ def _answered(answer: requests.Response) -> requests.Response:
 
 def _refused(error: str) -> Exception:
     if error == "invalid_grant":
-        return ConsentNotGiven("Google does not accept this answer any more: it was used before, or came too late.")
+        return ConsentNotGiven(
+            "Google does not accept this answer any more: the answer to a link counts once, or it came too late. If "
+            "this page was only loaded again, the consent may have been kept the first time."
+        )
     if error in _CLIENT_REFUSED:
         return ClientInvalid(f"Google refuses the OAuth client ({error}).")
     said = error if _CODE.fullmatch(error) else "no reason given"
