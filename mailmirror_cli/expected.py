@@ -40,15 +40,17 @@ class EntryPoint:
         mirror: what it may do in Firestore.
         gmail: whether it opens mailboxes.
         bodies: whether it stores or deletes large bodies.
-        tokens: whether it keeps or deletes what users' consents leave behind.
+        keeps: whether it keeps what users' consents leave behind.
+        forgets: whether it deletes that.
     """
 
     name: str
     callers: Literal["push", "scheduler", "admins", "browsers"]
-    mirror: Literal["write", "read"]
+    mirror: Literal["write", "connect", "read"]
     gmail: bool
     bodies: bool
-    tokens: bool
+    keeps: bool
+    forgets: bool
 
     @property
     def function(self) -> str:
@@ -57,13 +59,13 @@ class EntryPoint:
 
 
 ENTRY_POINTS = (
-    EntryPoint("sync_history", "push", "write", gmail=True, bodies=True, tokens=False),
-    EntryPoint("run_work", "push", "write", gmail=True, bodies=True, tokens=True),
-    EntryPoint("renew_watches", "scheduler", "read", gmail=False, bodies=False, tokens=False),
-    EntryPoint("sweep_mailboxes", "scheduler", "read", gmail=False, bodies=False, tokens=False),
-    EntryPoint("trigger_sync", "admins", "write", gmail=True, bodies=True, tokens=False),
-    EntryPoint("manage_mailboxes", "admins", "write", gmail=True, bodies=True, tokens=True),
-    EntryPoint("oauth_callback", "browsers", "write", gmail=True, bodies=False, tokens=True),
+    EntryPoint("sync_history", "push", "write", gmail=True, bodies=True, keeps=False, forgets=False),
+    EntryPoint("run_work", "push", "write", gmail=True, bodies=True, keeps=False, forgets=True),
+    EntryPoint("renew_watches", "scheduler", "read", gmail=False, bodies=False, keeps=False, forgets=False),
+    EntryPoint("sweep_mailboxes", "scheduler", "read", gmail=False, bodies=False, keeps=False, forgets=False),
+    EntryPoint("trigger_sync", "admins", "write", gmail=True, bodies=True, keeps=False, forgets=False),
+    EntryPoint("manage_mailboxes", "admins", "write", gmail=True, bodies=True, keeps=True, forgets=True),
+    EntryPoint("oauth_callback", "browsers", "connect", gmail=True, bodies=False, keeps=True, forgets=True),
 )
 # Those whose calls take up to STEP_SECONDS.
 STEPPING = ("sync_history", "run_work", "trigger_sync")
@@ -89,6 +91,13 @@ ROLES = {
         "datastore.entities.list",
         "datastore.entities.update",
     ),
+    "mailmirrorMirrorConnector": (
+        "datastore.databases.get",
+        "datastore.entities.create",
+        "datastore.entities.get",
+        "datastore.entities.list",
+        "datastore.entities.update",
+    ),
     "mailmirrorMirrorReader": (
         "datastore.databases.get",
         "datastore.entities.get",
@@ -102,11 +111,15 @@ ROLES = {
     "mailmirrorJwtSigner": ("iam.serviceAccounts.signJwt",),
     "mailmirrorTokenKeeper": (
         "secretmanager.secrets.create",
-        "secretmanager.secrets.delete",
         "secretmanager.versions.add",
     ),
+    "mailmirrorTokenRemover": ("secretmanager.secrets.delete",),
 }
-MIRROR_ROLES = {"write": "mailmirrorMirrorWriter", "read": "mailmirrorMirrorReader"}
+MIRROR_ROLES = {
+    "write": "mailmirrorMirrorWriter",
+    "connect": "mailmirrorMirrorConnector",
+    "read": "mailmirrorMirrorReader",
+}
 DATABASE_CONDITION = "mailmirror-database"
 TOKENS_CONDITION = "mailmirror-tokens"
 

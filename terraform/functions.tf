@@ -12,47 +12,48 @@ locals {
   #   concurrency  requests an instance serves at a time; above 1 Cloud Run wants a whole CPU. A request takes up to five times what
   #                25 messages hold: with bodies of 1 MB four of them were measured at 700 MiB
   #   callers      who may call it: push, scheduler, admins, or browsers, which are everybody's
-  #   mirror       what it may do in Firestore: write or read
+  #   mirror       what it may do in Firestore: write, connect, which is to write without deleting, or read
   #   gmail        whether it opens mailboxes
   #   bodies       whether it stores or deletes large bodies
-  #   tokens       whether it keeps or deletes what users' consents leave behind
+  #   keeps        whether it keeps what users' consents leave behind
+  #   forgets      whether it deletes that
   functions = { for name, function in local.every_function : name => function if function.callers != "browsers" || local.public_callback }
 
   every_function = {
     sync_history = {
       description = "Catches a mailbox up when Gmail notifies."
       memory      = "1Gi", cpu = "1", concurrency = 4, timeout = local.push_seconds, instances = var.max_instances
-      ingress     = "ALLOW_INTERNAL_ONLY", callers = "push", mirror = "write", gmail = true, bodies = true, tokens = false
+      ingress     = "ALLOW_INTERNAL_ONLY", callers = "push", mirror = "write", gmail = true, bodies = true, keeps = false, forgets = false
     }
     run_work = {
       description = "Does one step of whatever a mailbox needs: catch up, a run's slices, a renewal."
       memory      = "1Gi", cpu = "1", concurrency = 4, timeout = local.push_seconds, instances = var.max_instances
-      ingress     = "ALLOW_INTERNAL_ONLY", callers = "push", mirror = "write", gmail = true, bodies = true, tokens = true
+      ingress     = "ALLOW_INTERNAL_ONLY", callers = "push", mirror = "write", gmail = true, bodies = true, keeps = false, forgets = true
     }
     renew_watches = {
       description = "Publishes a renewal for each watch that is due."
       memory      = "256Mi", cpu = null, concurrency = 1, timeout = 300, instances = 1
-      ingress     = "ALLOW_INTERNAL_ONLY", callers = "scheduler", mirror = "read", gmail = false, bodies = false, tokens = false
+      ingress     = "ALLOW_INTERNAL_ONLY", callers = "scheduler", mirror = "read", gmail = false, bodies = false, keeps = false, forgets = false
     }
     sweep_mailboxes = {
       description = "Publishes work for each mailbox that is due."
       memory      = "256Mi", cpu = null, concurrency = 1, timeout = 300, instances = 1
-      ingress     = "ALLOW_INTERNAL_ONLY", callers = "scheduler", mirror = "read", gmail = false, bodies = false, tokens = false
+      ingress     = "ALLOW_INTERNAL_ONLY", callers = "scheduler", mirror = "read", gmail = false, bodies = false, keeps = false, forgets = false
     }
     trigger_sync = {
       description = "Syncs a mailbox when an administrator asks."
       memory      = "512Mi", cpu = "1", concurrency = 1, timeout = 540, instances = 5
-      ingress     = "ALLOW_ALL", callers = "admins", mirror = "write", gmail = true, bodies = true, tokens = false
+      ingress     = "ALLOW_ALL", callers = "admins", mirror = "write", gmail = true, bodies = true, keeps = false, forgets = false
     }
     manage_mailboxes = {
       description = "Connects, plans, shows, stops and deletes mailboxes for administrators."
       memory      = "512Mi", cpu = null, concurrency = 1, timeout = local.answer_seconds, instances = 5
-      ingress     = "ALLOW_ALL", callers = "admins", mirror = "write", gmail = true, bodies = true, tokens = true
+      ingress     = "ALLOW_ALL", callers = "admins", mirror = "write", gmail = true, bodies = true, keeps = true, forgets = true
     }
     oauth_callback = {
       description = "Takes in the consent that a user has just given in the browser."
       memory      = "512Mi", cpu = null, concurrency = 1, timeout = local.answer_seconds, instances = 2
-      ingress     = "ALLOW_ALL", callers = "browsers", mirror = "write", gmail = true, bodies = false, tokens = true
+      ingress     = "ALLOW_ALL", callers = "browsers", mirror = "connect", gmail = true, bodies = false, keeps = true, forgets = true
     }
   }
 

@@ -3,7 +3,6 @@
 
 locals {
   gmail_functions  = { for name, function in local.functions : name => function if function.gmail }
-  mirror_roles     = { write = google_project_iam_custom_role.mirror_writer.id, read = google_project_iam_custom_role.mirror_reader.id }
   database_title   = "mailmirror-database"
   database_only    = "resource.name == \"projects/${var.project}/databases/${var.firestore_database}\""
   tokens_only      = "resource.name.startsWith(\"projects/${local.project_number}/secrets/${local.token_prefix}\")"
@@ -15,6 +14,12 @@ locals {
     admins    = var.admins
     # There is a function for them only with public_consent.
     browsers = ["allUsers"]
+  }
+
+  mirror_roles = {
+    write   = google_project_iam_custom_role.mirror_writer.id
+    connect = one(google_project_iam_custom_role.mirror_connector[*].id)
+    read    = google_project_iam_custom_role.mirror_reader.id
   }
 }
 
@@ -97,6 +102,24 @@ resource "google_project_iam_custom_role" "mirror_writer" {
     "datastore.databases.get",
     "datastore.entities.create",
     "datastore.entities.delete",
+    "datastore.entities.get",
+    "datastore.entities.list",
+    "datastore.entities.update",
+  ]
+
+  depends_on = [google_project_service.api]
+}
+
+# For the function that everybody may call: it makes mailboxes known and asks for their work, which takes nothing away.
+resource "google_project_iam_custom_role" "mirror_connector" {
+  count = local.public_callback ? 1 : 0
+
+  role_id     = "mailmirrorMirrorConnector"
+  title       = "Mailmirror: connect mailboxes"
+  description = "Documents of a Firestore database: read and write, not delete."
+  permissions = [
+    "datastore.databases.get",
+    "datastore.entities.create",
     "datastore.entities.get",
     "datastore.entities.list",
     "datastore.entities.update",
@@ -230,19 +253,18 @@ resource "google_project_iam_member" "tokens" {
 }
 
 # A consent is kept in a secret of its own, which is made when it is given and goes with the mailbox. IAM asks for the right to create on
-# the project, where no secret has a name yet, so the condition lets the project through; the rights to add a version and to delete are
-# asked for on the secret, which is no project, and hold for those of this name alone. What is created under another name, nobody here
-# could fill, read or delete.
+# the project, where no secret has a name yet, so the condition lets the project through; the right to add a version is asked for on the
+# secret, which is no project, and holds for those of this name alone. What is created under another name, nobody here could fill, read
+# or delete.
 # https://docs.cloud.google.com/iam/docs/configuring-resource-based-access
 resource "google_project_iam_custom_role" "token_keeper" {
   count = var.gmail_auth == "oauth" ? 1 : 0
 
   role_id     = "mailmirrorTokenKeeper"
   title       = "Mailmirror: keep consents"
-  description = "Secrets: create, add versions, delete, not read."
+  description = "Secrets: create and add versions, not read."
   permissions = [
     "secretmanager.secrets.create",
-    "secretmanager.secrets.delete",
     "secretmanager.versions.add",
   ]
 
@@ -250,7 +272,7 @@ resource "google_project_iam_custom_role" "token_keeper" {
 }
 
 resource "google_project_iam_member" "token_keeper" {
-  for_each = { for name, function in local.functions : name => function if function.tokens && var.gmail_auth == "oauth" }
+  for_each = { for name, function in local.functions : name => function if function.keeps && var.gmail_auth == "oauth" }
 
   project = var.project
   role    = google_project_iam_custom_role.token_keeper[0].id
@@ -259,6 +281,33 @@ resource "google_project_iam_member" "token_keeper" {
   condition {
     title      = "mailmirror-tokens"
     expression = "resource.type == \"cloudresourcemanager.googleapis.com/Project\" || ${local.tokens_only}"
+  }
+
+  depends_on = [google_firestore_index.query]
+}
+
+# Deleting is a role of its own: not everybody who keeps consents may.
+resource "google_project_iam_custom_role" "token_remover" {
+  count = var.gmail_auth == "oauth" ? 1 : 0
+
+  role_id     = "mailmirrorTokenRemover"
+  title       = "Mailmirror: delete consents"
+  description = "Secrets: delete, not read."
+  permissions = ["secretmanager.secrets.delete"]
+
+  depends_on = [google_project_service.api]
+}
+
+resource "google_project_iam_member" "token_remover" {
+  for_each = { for name, function in local.functions : name => function if function.forgets && var.gmail_auth == "oauth" }
+
+  project = var.project
+  role    = google_project_iam_custom_role.token_remover[0].id
+  member  = google_service_account.function[each.key].member
+
+  condition {
+    title      = "mailmirror-tokens"
+    expression = local.tokens_only
   }
 
   depends_on = [google_firestore_index.query]

@@ -537,7 +537,7 @@ resource "google_monitoring_dashboard" "mailmirror" {
 # Google brings a user's consent to the callback in its address, which Cloud Run would log with each request. The code in it is worth
 # nothing without the client's secret, and is in no log all the same.
 resource "google_logging_project_exclusion" "callback" {
-  count = local.public_callback ? 1 : 0
+  count = var.gmail_auth == "oauth" ? 1 : 0
 
   name        = "mailmirror-oauth-callback"
   description = "Requests to Mailmirror's OAuth callback: their addresses hold codes of consents."

@@ -20,6 +20,7 @@ SUBJECT = "Consent"
 VIEWER = "roles/secretmanager.viewer"
 ACCESSOR = "roles/secretmanager.secretAccessor"
 KEEPER = "mailmirrorTokenKeeper"
+REMOVER = "mailmirrorTokenRemover"
 _ACCESS = ("secretmanager.versions.access",)
 PAGE = "Cloud console → APIs & Services → Credentials"
 
@@ -28,7 +29,7 @@ def checks() -> Iterable[Check]:
     """Return the checks of this subject."""
     yield Check("consent.client", "OAuth client", _client)
     yield Check("consent.readers", "who may read it", _readers)
-    yield Check("consent.keepers", "who may keep consents", _keepers)
+    yield Check("consent.keepers", "who may keep and delete consents", _keepers)
     yield Check("consent.token", "refresh token", _token)
 
 
@@ -119,17 +120,22 @@ def _readers(site: Site) -> Finding | None:
 def _keepers(site: Site) -> Finding | None:
     if not _applies(site):
         return None
-    tokens = _tokens(site)
-    names = [entry_point.function for entry_point in site.entry_points if entry_point.tokens]
-    without = [name for name in names if rights.lacking(site, site.member(name), ROLES[KEEPER], tokens)]
-    if not without:
-        return ok(f"{', '.join(names)}.")
-    mend = rights.custom_role(site, KEEPER)
+    tokens, only = _tokens(site), _only_tokens(site)
     # To create a secret is a right in the project, whatever the secret's name.
-    only = f'resource.type == "cloudresourcemanager.googleapis.com/Project" || {_only_tokens(site)}'
-    role = f"projects/{site.project}/roles/{KEEPER}"
-    lines = [rights.conditional(site, site.member(name), role, TOKENS_CONDITION, only) for name in without]
-    return wrong(f"May not keep or delete consents: {', '.join(without)}.", *([mend] if mend else lines))
+    either = f'resource.type == "cloudresourcemanager.googleapis.com/Project" || {only}'
+    keepers = [each.function for each in site.entry_points if each.keeps]
+    removers = [each.function for each in site.entry_points if each.forgets]
+    lacking, lines = [], []
+    for role, names, what, where in ((KEEPER, keepers, "keep", either), (REMOVER, removers, "delete", only)):
+        without = [name for name in names if rights.lacking(site, site.member(name), ROLES[role], tokens)]
+        if without:
+            lacking.append(f"May not {what} consents: {', '.join(without)}.")
+            mend, full = rights.custom_role(site, role), f"projects/{site.project}/roles/{role}"
+            grants = [rights.conditional(site, site.member(name), full, TOKENS_CONDITION, where) for name in without]
+            lines += [mend] if mend else grants
+    if lacking:
+        return wrong(" ".join(lacking), *dict.fromkeys(lines))
+    return ok(f"They are kept by {', '.join(keepers)} and deleted by {', '.join(removers)}.")
 
 
 def _tokens(site: Site) -> rights.Resource:

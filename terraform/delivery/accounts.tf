@@ -133,9 +133,11 @@ locals {
 
   # Roles that ../iam.tf gives in the project as a whole. IAM takes ten at most in one condition.
   granted = [
+    "projects/${var.project}/roles/mailmirrorMirrorConnector",
     "projects/${var.project}/roles/mailmirrorMirrorReader",
     "projects/${var.project}/roles/mailmirrorMirrorWriter",
     "projects/${var.project}/roles/mailmirrorTokenKeeper",
+    "projects/${var.project}/roles/mailmirrorTokenRemover",
     "roles/logging.logWriter",
     "roles/secretmanager.secretAccessor",
     "roles/storage.objectViewer",

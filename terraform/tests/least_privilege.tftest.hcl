@@ -232,7 +232,9 @@ run "delegation" {
       length(google_secret_manager_secret_iam_member.oauth_client) == 0 &&
       length(google_project_iam_member.tokens) == 0 &&
       length(google_project_iam_custom_role.token_keeper) == 0 &&
-      length(google_project_iam_member.token_keeper) == 0
+      length(google_project_iam_member.token_keeper) == 0 &&
+      length(google_project_iam_custom_role.token_remover) == 0 &&
+      length(google_project_iam_member.token_remover) == 0
     )
     error_message = "Delegation knows no secrets."
   }
@@ -291,7 +293,7 @@ run "oauth" {
     condition = {
       for entry_point, grant in google_project_iam_member.token_keeper : entry_point => [grant.member, grant.role, grant.condition[0].expression]
       } == {
-      for entry_point in ["run_work", "manage_mailboxes"] : entry_point => [
+      for entry_point in ["manage_mailboxes"] : entry_point => [
         google_service_account.function[entry_point].member,
         google_project_iam_custom_role.token_keeper[0].id,
         join(" || ", [
@@ -300,17 +302,34 @@ run "oauth" {
         ]),
       ]
     }
-    error_message = "Who takes in consents, and who deletes mailboxes, make secrets in the project, and change those of users' tokens and no other."
+    error_message = "Who takes in consents makes secrets in the project, and fills those of users' tokens and no other."
   }
 
   # What is asked for on the project is let through whole: of these that is to create, and nothing that is there is shown or changed by it.
   assert {
     condition = google_project_iam_custom_role.token_keeper[0].permissions == toset([
       "secretmanager.secrets.create",
-      "secretmanager.secrets.delete",
       "secretmanager.versions.add",
     ])
-    error_message = "They make, fill and delete secrets: they neither read nor list them, nor say who may."
+    error_message = "They make and fill secrets: they neither read, list nor delete them, nor say who may."
+  }
+
+  assert {
+    condition = {
+      for entry_point, grant in google_project_iam_member.token_remover : entry_point => [grant.member, grant.role, grant.condition[0].expression]
+      } == {
+      for entry_point in ["run_work", "manage_mailboxes"] : entry_point => [
+        google_service_account.function[entry_point].member,
+        google_project_iam_custom_role.token_remover[0].id,
+        "resource.name.startsWith(\"projects/123456789012/secrets/mailmirror-token-\")",
+      ]
+    }
+    error_message = "Who deletes mailboxes deletes the secrets of users' tokens, and no other."
+  }
+
+  assert {
+    condition     = google_project_iam_custom_role.token_remover[0].permissions == toset(["secretmanager.secrets.delete"])
+    error_message = "To delete is all that this lets them do."
   }
 
   assert {
@@ -392,11 +411,22 @@ run "public_consent" {
 
   assert {
     condition = (
-      google_project_iam_member.mirror["oauth_callback"].role == google_project_iam_custom_role.mirror_writer.id &&
+      google_project_iam_member.mirror["oauth_callback"].role == google_project_iam_custom_role.mirror_connector[0].id &&
       google_project_iam_member.mirror["oauth_callback"].condition[0].expression == "resource.name == \"projects/my-project/databases/(default)\"" &&
       contains(google_pubsub_topic_iam_binding.work_publisher.members, google_service_account.function["oauth_callback"].member)
     )
     error_message = "It connects the mailbox in the one database, and publishes its work."
+  }
+
+  assert {
+    condition = google_project_iam_custom_role.mirror_connector[0].permissions == toset([
+      "datastore.databases.get",
+      "datastore.entities.create",
+      "datastore.entities.get",
+      "datastore.entities.list",
+      "datastore.entities.update",
+    ])
+    error_message = "It writes documents and deletes none."
   }
 
   assert {
@@ -411,12 +441,17 @@ run "public_consent" {
     condition = {
       for entry_point, grant in google_project_iam_member.token_keeper : entry_point => [grant.member, grant.role]
       } == {
-      for entry_point in ["run_work", "manage_mailboxes", "oauth_callback"] : entry_point => [
+      for entry_point in ["manage_mailboxes", "oauth_callback"] : entry_point => [
         google_service_account.function[entry_point].member,
         google_project_iam_custom_role.token_keeper[0].id,
       ]
     }
     error_message = "It keeps consents, as manage_mailboxes does; functions that only sync do not."
+  }
+
+  assert {
+    condition     = keys(google_project_iam_member.token_remover) == ["manage_mailboxes", "oauth_callback", "run_work"]
+    error_message = "It takes back the consent that it has just kept, where the mailbox is gone by then."
   }
 }
 

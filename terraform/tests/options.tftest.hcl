@@ -58,6 +58,11 @@ run "defaults" {
   }
 
   assert {
+    condition     = length(google_logging_project_exclusion.callback) == 0
+    error_message = "Where nobody consents, no request is kept out of the log."
+  }
+
+  assert {
     condition     = alltrue([for service in google_project_service.api : service.disable_on_destroy == false])
     error_message = "Destroying Mailmirror leaves APIs enabled for whatever else uses them."
   }
@@ -74,9 +79,15 @@ run "what_is_not_asked_for" {
     condition = (
       !contains(keys(google_cloudfunctions2_function.function), "oauth_callback") &&
       !contains(keys(google_service_account.function), "oauth_callback") &&
+      length(google_project_iam_custom_role.mirror_connector) == 0 &&
       output.oauth_redirect_uri == null
     )
-    error_message = "Without public_consent nothing is there that everybody could call, nor an account for it."
+    error_message = "Without public_consent nothing is there that everybody could call, nor an account or a role for it."
+  }
+
+  assert {
+    condition     = length(google_logging_project_exclusion.callback) == 1
+    error_message = "The codes of consents stay out of the log, whichever function serves the callback."
   }
 
   assert {

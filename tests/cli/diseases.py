@@ -231,6 +231,9 @@ def firestore() -> Iterator[Disease]:
         f"--condition='expression=resource.name == \"{h.DATABASE}\",title=mailmirror-database'"
     )
     yield Disease("a function may not write", check, strip(h.RESOURCES, h.member(WORK)), (grant,), WORK)
+    undelete = "gcloud iam roles undelete mailmirrorMirrorConnector --project=my-project"
+    deleted = change(f"{h.IAM}/{h.own('mailmirrorMirrorConnector')}", deleted=True)
+    yield Disease("public function's role deleted", check, deleted, (undelete,), auth="oauth")
     undelete = "gcloud iam roles undelete mailmirrorMirrorReader --project=my-project"
     deleted = change(f"{h.IAM}/{h.own('mailmirrorMirrorReader')}", deleted=True)
     yield Disease("role deleted", check, deleted, (undelete,))

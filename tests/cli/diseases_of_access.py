@@ -126,21 +126,31 @@ def consent() -> Iterator[Disease]:
         for name in readers
     )
     yield Disease("tokens cannot be read", "consent.readers", other_tokens, commands, auth="oauth")
-    keeper, keepers = h.own("mailmirrorTokenKeeper"), "consent.keepers"
+    check, keeper = "consent.keepers", h.own("mailmirrorTokenKeeper")
+    public = WORK.replace("run-work", "oauth-callback")
+    either = f'resource.type == "cloudresourcemanager.googleapis.com/Project" || {begins}'
 
-    def careless(cloud: Cloud) -> None:
-        binding = next(each for each in cloud.policies[h.RESOURCES] if each["role"] == keeper)
-        binding["members"].remove(h.member(WORK))
+    def careless(role: str, name: str) -> Harm:
+        def harm(cloud: Cloud) -> None:
+            binding = next(each for each in cloud.policies[h.RESOURCES] if each["role"] == role)
+            binding["members"].remove(h.member(name))
 
-    command = (
-        f"gcloud projects add-iam-policy-binding my-project --member={h.member(WORK)} --role={keeper} "
-        f'--condition=\'expression=resource.type == "cloudresourcemanager.googleapis.com/Project" || {begins},'
-        "title=mailmirror-tokens'"
-    )
-    yield Disease("a function may not keep consents", keepers, careless, (command,), WORK, auth="oauth")
-    undelete = "gcloud iam roles undelete mailmirrorTokenKeeper --project=my-project"
-    deleted = change(f"{h.IAM}/{keeper}", deleted=True)
-    yield Disease("keepers' role deleted", keepers, deleted, (undelete,), auth="oauth")
+        return harm
+
+    for word, role, name, only in (
+        ("keep", keeper, public, either),
+        ("delete", h.own("mailmirrorTokenRemover"), WORK, begins),
+    ):
+        command = (
+            f"gcloud projects add-iam-policy-binding my-project --member={h.member(name)} --role={role} "
+            f"--condition='expression={only},title=mailmirror-tokens'"
+        )
+        harm = careless(role, name)
+        yield Disease(f"a function may not {word} consents", check, harm, (command,), name, auth="oauth")
+        undelete = f"gcloud iam roles undelete {role.rpartition('/')[2]} --project=my-project"
+        deleted = change(f"{h.IAM}/{role}", deleted=True)
+        says = f"May not {word} consents"
+        yield Disease(f"the role to {word} consents deleted", check, deleted, (undelete,), says, auth="oauth")
     none = lose(f"{h.SECRETS}/{token_secret(h.TOKENS, h.ADA)}/versions/latest")
     consent = "make consent PROJECT=my-project MAILBOX=ada@example.com CLIENT=client.json"
     yield Disease("no consent", "consent.token", none, (consent,), auth="oauth", mailbox=h.ADA)

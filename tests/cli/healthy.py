@@ -312,11 +312,14 @@ def _storage(cloud: Cloud) -> None:
 def _project_policy(cloud: Cloud, auth: str) -> None:
     database = f'resource.name == "{DATABASE}"'
     writers = [member(each.function) for each in _entry_points(auth) if each.mirror == "write"]
+    connectors = [member(each.function) for each in _entry_points(auth) if each.mirror == "connect"]
     readers = [member(each.function) for each in _entry_points(auth) if each.mirror == "read"]
     cloud.policies[RESOURCES] = [
         binding(own("mailmirrorMirrorWriter"), *writers, condition=database),
         binding(own("mailmirrorMirrorReader"), *readers, condition=database),
     ]
+    if connectors:
+        cloud.policies[RESOURCES].append(binding(own("mailmirrorMirrorConnector"), *connectors, condition=database))
 
 
 def _delegation(cloud: Cloud) -> None:
@@ -334,9 +337,11 @@ def _consent(cloud: Cloud) -> None:
     cloud.policies[f"{SECRETS}/{CLIENT}"] = [binding(accessor, *readers)]
     tokens = f'resource.name.startsWith("projects/{NUMBER}/secrets/mailmirror-token-")'
     cloud.policies[RESOURCES].append(binding(accessor, *readers, condition=tokens))
-    keepers = [member(each.function) for each in ENTRY_POINTS if each.tokens]
+    keepers = [member(each.function) for each in ENTRY_POINTS if each.keeps]
     either = f'resource.type == "cloudresourcemanager.googleapis.com/Project" || {tokens}'
     cloud.policies[RESOURCES].append(binding(own("mailmirrorTokenKeeper"), *keepers, condition=either))
+    removers = [member(each.function) for each in ENTRY_POINTS if each.forgets]
+    cloud.policies[RESOURCES].append(binding(own("mailmirrorTokenRemover"), *removers, condition=tokens))
     oauth_client(cloud, {"web": {"client_id": f"{NUMBER}-abc.apps.googleusercontent.com", "redirect_uris": [REDIRECT]}})
     secret(cloud, token_secret(TOKENS, ADA), 4)
 

@@ -56,7 +56,7 @@ def test_the_entry_points_are_those_of_main() -> None:
 def test_the_entry_points_are_terraforms_table() -> None:
     """Each function may do what its row in functions.tf says, and has time for a step if it takes one."""
     rows = local("functions", "every_function")
-    columns = "callers", "mirror", "gmail", "bodies", "tokens"
+    columns = "callers", "mirror", "gmail", "bodies", "keeps", "forgets"
     assert {name: tuple(row[column] for column in columns) for name, row in rows.items()} == {
         each.name: tuple(getattr(each, column) for column in columns) for each in expected.ENTRY_POINTS
     }
@@ -86,8 +86,8 @@ def test_the_roles_are_terraforms() -> None:
     roles = resources("iam", "google_project_iam_custom_role")
     assert {role["role_id"]: tuple(role["permissions"]) for role in roles.values()} == expected.ROLES
     assert roles["signer"]["role_id"] == SIGNER
-    mirror = {"write": roles["mirror_writer"]["role_id"], "read": roles["mirror_reader"]["role_id"]}
-    assert mirror == expected.MIRROR_ROLES
+    mirror = {"write": "mirror_writer", "connect": "mirror_connector", "read": "mirror_reader"}
+    assert {right: roles[name]["role_id"] for right, name in mirror.items()} == expected.MIRROR_ROLES
     assert local("iam", "database_title") == expected.DATABASE_CONDITION
     (tokens,) = resources("iam", "google_project_iam_member")["tokens"]["condition"]
     assert tokens["title"] == expected.TOKENS_CONDITION

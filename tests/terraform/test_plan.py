@@ -342,8 +342,8 @@ IN_PUBLIC: tuple[dict[str, Mistake], ...] = (
         ),
         "a public function that reaches bodies": mistake(
             "functions.tf",
-            '"browsers", mirror = "write", gmail = true, bodies = false',
-            '"browsers", mirror = "write", gmail = true, bodies = true',
+            '"browsers", mirror = "connect", gmail = true, bodies = false',
+            '"browsers", mirror = "connect", gmail = true, bodies = true',
             'body_writer["oauth_callback"] is for a function that everybody may call',
         ),
         "a public function that costs what strangers like": mistake(
@@ -362,10 +362,16 @@ IN_PUBLIC: tuple[dict[str, Mistake], ...] = (
             "iam.tf",
             ' || ${local.tokens_only}"\n  }\n\n  depends_on = [google_firestore_index.query]\n',
             ' || ${local.tokens_only}"\n  }\n',
-            'google_project_iam_member.token_keeper["run_work"] does not wait until Google knows everywhere',
+            'google_project_iam_member.token_keeper["manage_mailboxes"] does not wait until Google knows everywhere',
         ),
     },
     {
+        "a right to delete before it is known": mistake(
+            "iam.tf",
+            "    expression = local.tokens_only\n  }\n\n  depends_on = [google_firestore_index.query]\n",
+            "    expression = local.tokens_only\n  }\n",
+            'google_project_iam_member.token_remover["run_work"] does not wait until Google knows everywhere',
+        ),
         "answers that nobody takes": mistake(
             "functions.tf",
             'function.callers != "browsers" || local.public_callback',
@@ -385,6 +391,12 @@ IN_PUBLIC: tuple[dict[str, Mistake], ...] = (
         ),
     },
     {
+        "a public function that deletes": mistake(
+            "iam.tf",
+            'permissions = ["secretmanager.secrets.delete"]',
+            'permissions = ["secretmanager.secrets.delete", "datastore.entities.delete"]',
+            'token_remover["oauth_callback"] lets a function delete that everybody may call: datastore.entities.delete',
+        ),
         "a public function that browsers cannot reach": mistake(
             "functions.tf",
             '"ALLOW_ALL", callers = "browsers"',
