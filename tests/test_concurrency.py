@@ -305,7 +305,7 @@ def test_a_refused_notification_does_not_put_off_who_follows_a_worker_that_died(
     world.ada.deliver(mail("Refused"))
     assert world.notify() == 204
     world.accounts.before = None
-    # One group of messages more than the worker lives to commit.
+    # More messages than the worker lives to commit.
     for number in range(planner.GROUP_FETCHES):
         world.ada.deliver(mail(f"Number {number}"))
     world.store = KillingStore(world.sqlite, lambda name, *, after: after and name == "commit")
@@ -317,7 +317,7 @@ def test_a_refused_notification_does_not_put_off_who_follows_a_worker_that_died(
 
     world.store = Meanwhile(world.sqlite, "mailbox", die)
     assert world.notify(app=world.worker("worker-2")) == 204
-    assert len(world.documents("messages")) == planner.GROUP_FETCHES
+    assert 0 < len(world.documents("messages")) < planner.GROUP_FETCHES
     world.clock.advance(121)
     assert world.app.sweep_mailboxes() == 1
     world.work()

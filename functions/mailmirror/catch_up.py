@@ -106,7 +106,7 @@ class CatchUp:
         fetches, most = 1, 1
         if not hold.careful:
             affordable = hold.gmail.affordable(planner.SLICE_SECONDS) // self.prices["users.messages.get"]
-            fetches, most = max(1, min(planner.GROUP_FETCHES, affordable)), planner.GROUP_CHANGES
+            fetches, most = max(1, min(hold.most_fetches, affordable)), planner.GROUP_CHANGES
         for group in planner.groups(changes, page.records, decided, max_fetches=fetches, max_changes=most):
             self._group(sheet, group, decided, head if group.last else None)
         if head is not None and not changes:

@@ -283,7 +283,9 @@ class SyncEngine:
         if isinstance(error, Throttled):
             mailbox = replace(mailbox, throttled_until=error.until or now + THROTTLED_REST)
         name, before = type(error).__name__, mailbox.problem
-        since = before.since if before is not None and before.code == name else now
+        # Whoever got somewhere meanwhile has met it for the first time.
+        again = before is not None and before.code == name and not hold.messages_processed
+        since = before.since if again and before is not None else now
         mailbox = replace(mailbox, problem=Problem(name, str(error), error.action, now, since or now))
         phase = mailboxes.phase(mailbox, now)
         if phase == "reauth_required":

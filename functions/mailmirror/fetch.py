@@ -4,21 +4,25 @@ Knows: that a message that was asked for is brought, gone or parked, and never f
 is wanted.
 """
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from mailmirror import bodies, labels
-from mailmirror.errors import HistoryExpired, PageTokenExpired
+from mailmirror.errors import GmailError, HistoryExpired, PageTokenExpired
 from mailmirror.lease import Hold
 from mailmirror.log import log
 from mailmirror.mirror import OUTDATED, Edit, Sheet
 from mailmirror.model import Failed, Gone, HistoryId, LabelId, Message, MessageId, Origin, Parked, Thread, ThreadId
 from mailmirror.parked import DEADLY
+from mailmirror.quota import DEAREST_GET
 from mailmirror.slice import MIRROR_WRITES
 
 LATE = "Gmail named this message but does not find it yet."
 # messages.get may find a message only seconds after history and notification announced it.
 LATE_SECONDS = 2.0
+# A call of the port gets what the budget pays for in this time, and at least so many messages.
+CALL_SECONDS = 20.0
+LEAST = 10
 
 
 @dataclass(slots=True)
@@ -101,13 +105,37 @@ def _fetch(hold: Hold, wanted: Mapping[MessageId, ThreadId], *, origin: Origin, 
     result = Fetched(origin)
     if not wanted:
         return result
-    with_bodies = hold.mailbox.policy.bodies
-    answers = dict(hold.gmail.messages(list(wanted), bodies=with_bodies))
+    answers = _ask(hold, list(wanted))
     missing = [message_id for message_id in wanted if isinstance(answers[message_id], Gone)]
     if missing and late:
         hold.clock.sleep(LATE_SECONDS)
-        answers.update(hold.gmail.messages(missing, bodies=with_bodies))
+        answers |= _ask(hold, missing)
     return settle(hold, wanted, answers, origin=origin, late=late)
+
+
+def _ask(hold: Hold, ids: Sequence[MessageId]) -> dict[MessageId, Message | Gone | Failed]:
+    """Get messages, no more of them in one call than the budget pays for long before the lease expires."""
+    answers: dict[MessageId, Message | Gone | Failed] = {}
+    waiting = list(ids)
+    while waiting:
+        size = 1 if hold.stalled else max(LEAST, hold.gmail.affordable(CALL_SECONDS) // DEAREST_GET)
+        part, waiting = waiting[:size], waiting[size:]
+        answers |= _get(hold, part)
+        hold.keep()
+    return answers
+
+
+def _get(hold: Hold, ids: Sequence[MessageId]) -> Mapping[MessageId, Message | Gone | Failed]:
+    try:
+        return hold.gmail.messages(ids, bodies=hold.mailbox.policy.bodies)
+    except GmailError as error:
+        problem = hold.mailbox.problem
+        if len(ids) > 1 or not hold.stalled or problem is None or problem.code != type(error).__name__:
+            raise
+        # For minutes nothing has come past this message. If Gmail answers the call that every mailbox answers, the
+        # message is to blame, and waits by itself.
+        hold.gmail.profile()
+        return {ids[0]: Failed(f"{error} Gmail answers other calls.")}
 
 
 def settle(

@@ -10,17 +10,24 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from mailmirror import bodies, mailboxes, parked
+from mailmirror import bodies, mailboxes, parked, planner
 from mailmirror.documents import to_document
-from mailmirror.errors import DocumentExists, LeaseLost, UnknownMailbox
+from mailmirror.errors import NEEDS_SOMEBODY, DocumentExists, LeaseLost, UnknownMailbox
 from mailmirror.model import Counts, Delta, Mailbox, MessageId, Origin, Parked, Receipt, ThreadId
 from mailmirror.ports import Blobs, Clock, GmailAccounts, Store
-from mailmirror.slice import Document, Path, Slice, Write
+from mailmirror.slice import MAX_WRITES, Document, Path, Slice, Write
 
 # From this many takeovers on, a worker takes one message at a time and says which before it touches it.
 CAREFUL_AFTER = 3
 # A message that was in hand this often when its worker died is parked.
 SUSPECT_ATTEMPTS = 2
+# What a commit has besides the mirror and the parked messages: delta, mailbox and lease.
+OWN_WRITES = 3
+# Gmail ended the turn before: what is refused with many others may be one of them, and what was answered is lost with
+# what was not. The next turn begins with one message at a time, and takes more with each commit.
+SMALL_STEPS_AFTER = NEEDS_SOMEBODY | {"Throttled", "GmailUnavailable"}
+# After this time without a message brought, it is the message and not Gmail that is to blame, if Gmail answers at all.
+STALLED_AFTER = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,12 @@ class Hold:
         self._in_hand: MessageId = ""
         # Whether to look up where fetched messages are mirrored instead of trusting that they are new.
         self.wary = False
+        problem = self.mailbox.problem
+        troubled = problem is not None and problem.code in SMALL_STEPS_AFTER
+        # The most messages to fetch before they are committed.
+        self.most_fetches = 1 if troubled else planner.GROUP_FETCHES
+        # Whether nothing has come of it for a while.
+        self.stalled = troubled and problem is not None and now - (problem.since or problem.at) >= STALLED_AFTER
         if self._held.taken_over:
             self._write(replace(self.mailbox, takeovers=takeovers))
 
@@ -163,6 +176,10 @@ class Hold:
             StoreUnavailable: the store did not answer, or Cloud Storage, before the commit or after it.
         """
         part = part or Slice()
+        if len(part.writes) + len(writes) + len(park) + len(unpark) > MAX_WRITES - OWN_WRITES:
+            mailbox, part, unpark = self._ahead(
+                mailbox, part, unpark, origin, MAX_WRITES - OWN_WRITES - len(writes) - len(park)
+            )
         leaving = self._versions(part.deleted_blobs)
         now = self.clock.now()
         documents = [*part.writes, *writes]
@@ -200,6 +217,7 @@ class Hold:
         self._in_hand = ""
         if waiting is not None:
             self._parked = waiting
+        self.most_fetches = min(self.most_fetches * (1 + bool(part.changes)), planner.GROUP_FETCHES)
         self.messages_processed += len({change.message_id for change in part.changes})
         self.threads_processed += len({change.thread_id for change in part.changes})
         if self.blobs is not None:
@@ -214,6 +232,20 @@ class Hold:
         """
         self.store.remove(self._held, receipt)
         self.released = True
+
+    def _ahead(
+        self, mailbox: Mailbox, part: Slice, unpark: Sequence[MessageId], origin: Origin, most: int
+    ) -> tuple[Mailbox, Slice, Sequence[MessageId]]:
+        """Commit ahead what does not fit into one commit with the rest, the checkpoint being in the rest: a message
+        that is mirrored and still parked is only fetched once more. Return what is left, `most` messages to unpark.
+        """
+        self.commit(self.mailbox, part, origin=origin)
+        while len(unpark) > most:
+            self.commit(self.mailbox, unpark=unpark[:most])
+            unpark = unpark[most:]
+        stored = self.mailbox
+        rest = replace(mailbox, delta_seq=stored.delta_seq, counts=stored.counts, suspect=stored.suspect)
+        return rest, Slice(), unpark
 
     def suspect(self, message_id: MessageId) -> bool:
         """Say, before a message is touched, that it is in hand; True when it must be parked instead.

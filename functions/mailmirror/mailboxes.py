@@ -22,7 +22,8 @@ WATCH_RESERVE = timedelta(hours=48)
 # renew_watches renews what would expire within this time: every watch not renewed in the last 12 hours.
 WATCH_RENEWAL = timedelta(days=6, hours=12)
 # A mailbox whose access was revoked is tried again after this time, then after as long as that has lasted, at last
-# every hour. Access that was just given may take minutes until it is known everywhere, and most of what is gone stays gone.
+# every hour. Access that was just given may take minutes until it is known everywhere, and most of what is gone stays
+# gone.
 REAUTH_FIRST = timedelta(minutes=2)
 REAUTH_RETRY = timedelta(hours=1)
 

@@ -67,7 +67,7 @@ def fetch_items(
         again = item.stale or run.mode == "full"
         wanted = item.get if again else tuple(m for m in item.get if m not in complete)
         every = dict.fromkeys((*wanted, *item.look, *(entries if item.stale else ())), item.thread_id)
-        if hold.careful:
+        if hold.careful or hold.stalled:
             singles |= every
         elif item.way == "messages":
             singles |= dict.fromkeys((*wanted, *item.look), item.thread_id)

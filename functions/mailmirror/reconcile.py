@@ -287,7 +287,8 @@ class Reconcile:
         items = [item for item in self._items(run, run.at) if item.fetches]
         rest = items[run.offset :]
         mailbox = self.hold.mailbox
-        count = planner.take(rest, self.prices, units=self.hold.gmail.affordable(planner.SLICE_SECONDS))
+        units = self.hold.gmail.affordable(planner.SLICE_SECONDS)
+        count = planner.take(rest, self.prices, units=units, max_messages=self.hold.most_fetches)
         if self.hold.careful:
             count = min(count, 1)
         chosen = rest[:count]

@@ -7,7 +7,7 @@ made it fail. Law 6.
 
 from collections.abc import Sequence
 
-from mailmirror.errors import DocumentExists
+from mailmirror.errors import DocumentExists, GmailError, GmailUnavailable, NoSubject
 from mailmirror.fetch import Fetched, bring_labels, fetch_messages, look_up, look_up_fetched, open_sheet
 from mailmirror.lease import Hold
 from mailmirror.log import log
@@ -28,7 +28,7 @@ def parked(hold: Hold) -> None:
     for origin in origins:
         items = [item for item in due if item.origin == origin and not item.deadly]
         if items:
-            _retry(hold, items[: 1 if hold.careful else RETRIES])
+            _retry(hold, items[: 1 if hold.careful else min(RETRIES, hold.most_fetches)])
     for item in [item for item in due if item.deadly][:1]:
         hold.suspect(item.id)
         _retry(hold, [item])
@@ -36,7 +36,17 @@ def parked(hold: Hold) -> None:
 
 def _retry(hold: Hold, items: Sequence[Parked]) -> None:
     origin = items[0].origin
-    fetched = fetch_messages(hold, {item.id: item.thread_id for item in items}, origin=origin)
+    try:
+        fetched = fetch_messages(hold, {item.id: item.thread_id for item in items}, origin=origin)
+    except GmailError as error:
+        # They wait longer, whatever it was: nothing that is parked may stand in the way of what is not.
+        refused = Fetched(origin)
+        for item in items:
+            refused.park(hold, item.id, item.thread_id, str(error))
+        _commit(hold, items, refused)
+        if isinstance(error, GmailUnavailable | NoSubject):
+            return
+        raise
     for item in items:
         if item.id in fetched.gone and hold.clock.now() - item.first_at < GONE_AFTER:
             fetched.doubt(hold, item.id)
