@@ -93,7 +93,7 @@ docs: $(READY)  ## write README's tables of Terraform's inputs and outputs anew
 
 requirements: $(READY)  ## pin the newest versions that pyproject.toml allows
 	$(VENV)/bin/$(COMPILE) pyproject.toml --group dev --output-file requirements-dev.txt
-	$(VENV)/bin/$(COMPILE) pyproject.toml --constraints requirements-dev.txt --output-file functions/requirements.txt
+	$(VENV)/bin/$(COMPILE) pyproject.toml --constraints requirements-dev.txt --no-annotate --output-file functions/requirements.txt
 	$(VENV)/bin/$(COMPILE) --group checkov --output-file requirements-checkov.txt
 	$(VENV)/bin/$(COMPILE) --group lieer --no-emit-package notmuch2 --output-file requirements-lieer.txt
 

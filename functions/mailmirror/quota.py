@@ -33,10 +33,14 @@ PRICES: dict[PriceTable, dict[str, int]] = {
     "2026": _COMMON | {"users.messages.get": 20, "users.threads.get": 40},
     "legacy": _COMMON | {"users.messages.get": 5, "users.threads.get": 10},
 }
-# Of the units a minute allows, this share may pass in any 60 seconds, and only in those that begin with a full bucket.
-# The rest absorbs what moves calls closer together on their way to Gmail. What a worker spent after it last stored the
-# level has no room here and needs none: whoever takes over does so when the lease has expired, 120 s after the worker
-# that died last renewed it, and a worker renews it every 40 s at least. By then all that it spent has left the minute.
+# Of the units a minute allows, this share may be sent in any 60 seconds, and only in those that begin with a full
+# bucket. Gmail counts calls not when they are sent but when it comes to them: those that were long on their way are
+# closer together there, and an answer that takes longer than a second can put more than this share into Gmail's minute.
+# The rest absorbs what moves calls together by less; when it is not enough Gmail refuses, and the bucket is drained.
+# What a worker spent after it last stored the level is not in here either. Whoever takes over does so when the lease
+# has expired, 120 s after the level was stored, and most of it has left the minute by then. But a worker looks after
+# its lease between groups of gets and not within one: if it died over a group that took long, the last calls of it may
+# count twice.
 MOST = 0.99
 # What may be spent at once comes off what may be spent steadily, because burst and refill share the 60 seconds. So the
 # burst is small, though never less than the dearest call; the rest is the share that can be spent steadily. At 6,000 a
@@ -66,7 +70,7 @@ class Bucket:
 
 
 def bucket(units_per_minute: int) -> Bucket:
-    """Return the bucket that never lets more than 99 % of `units_per_minute` pass in any 60 seconds.
+    """Return the bucket that never lets more than 99 % of `units_per_minute` be sent in any 60 seconds.
 
     Raises:
         ValueError: fewer units a minute than the calls need.

@@ -1,8 +1,13 @@
 """The Gmail port over real HTTP: the client of `adapters/gmail` against the fake Gmail on loopback."""
 
+import base64
+import gc
+import gzip
 import json
 import socket
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from email.message import EmailMessage
@@ -17,6 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mailmirror.adapters import credentials, gmail
+from mailmirror.adapters.gmail import transport
 from mailmirror.documents import to_document
 from mailmirror.errors import (
     AccessRevoked,
@@ -408,6 +414,57 @@ def test_no_answer_at_all(fake: Fake) -> None:
     assert fake.clock.now() - began < timedelta(seconds=120)
 
 
+@pytest.mark.parametrize(("units_per_minute", "answered"), [(6_000, 5), (6_000, 7), (1_000_000, 20)])
+@pytest.mark.parametrize("fault", ["503", "timeout:30"])
+def test_gmail_falls_silent(fake: Fake, fault: str, units_per_minute: int, answered: int) -> None:
+    """When Gmail answers a while and then nothing that is its trouble, not the messages', and it is found out in time.
+
+    A lease lasts 120 seconds.
+    """
+    ids = fake.deliver(100)
+    for item_id in ids[answered:]:
+        fake.faults("users.messages.get", {"id": item_id, "status": fault, "times": -1})
+    fake.faults("users.getProfile", *[fault] * 10)
+    began = fake.clock.now()
+    with pytest.raises(GmailUnavailable):
+        fake.open(units_per_minute=units_per_minute, lanes=1).messages(ids)
+    assert fake.clock.now() - began < timedelta(seconds=120)
+
+
+def test_gets_fall_silent(fake: Fake) -> None:
+    """When Gmail goes on to answer other calls but no message, no message is blamed for it."""
+    ids = fake.deliver(30)
+    for item_id in ids[5:]:
+        fake.faults("users.messages.get", {"id": item_id, "status": "503", "times": -1})
+    with pytest.raises(GmailUnavailable, match="503"):
+        fake.open().messages(ids)
+    assert fake.calls("users.getProfile") == 1
+
+
+def test_poison_after_others(fake: Fake) -> None:
+    """Before a message is blamed Gmail is asked whether it answers other calls, whatever it answered before."""
+    ids = fake.deliver(10)
+    fake.faults("users.messages.get", {"id": ids[7], "status": 500, "times": -1})
+    assert messages_of(fake.open().messages(ids), Failed) == [ids[7]]
+    assert fake.calls("users.getProfile") == 1
+    fake.faults("users.getProfile", "503")
+    with pytest.raises(GmailUnavailable, match="getProfile"):
+        fake.open().messages(ids)
+
+
+def test_messages_that_never_come_among_others(fake: Fake) -> None:
+    """Many messages that never come among others that do are tried one by one no longer than a lease lasts."""
+    ids = fake.deliver(24)
+    for item_id in ids[1::2]:
+        fake.faults("users.messages.get", {"id": item_id, "status": "timeout:30", "times": -1})
+    began = fake.clock.now()
+    # The second lane has all that never come.
+    found = fake.open(units_per_minute=1_000_000, lanes=2).messages(ids)
+    assert messages_of(found, Message) == ids[::2]
+    assert messages_of(found, Failed) == ids[1::2]
+    assert fake.clock.now() - began < timedelta(seconds=120)
+
+
 @pytest.mark.parametrize("fault", ["reset", "reset-after"])
 def test_connection_lost(fake: Fake, fault: str) -> None:
     """A connection that breaks before or after the work is done costs another call, never a message."""
@@ -420,6 +477,30 @@ def test_connection_lost(fake: Fake, fault: str) -> None:
     # Nothing is sent without having been paid for, not even by httplib2; of a broken batch more is paid than counted.
     assert client.spent >= fake.units()
     assert fake.calls("users.getProfile") == 3
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_connection_dropped_while_idle(fake: Fake, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """A connection that was dropped while nobody used it costs one call that fails, alone or in a batch, not two."""
+    ids = fake.deliver(count)
+    connections: list[socket.socket] = []
+    accept = fake._server.get_request
+
+    def get_request() -> Any:
+        connection, address = accept()
+        connections.append(connection)
+        return connection, address
+
+    monkeypatch.setattr(fake._server, "get_request", get_request)
+    client = fake.open()
+    client.messages(ids)
+    for connection in connections:
+        connection.shutdown(socket.SHUT_RDWR)
+    before = client.spent
+    assert messages_of(client.messages(ids), Message) == ids
+    assert client.spent - before == 2 * 20 * count
+    assert messages_of(client.messages(ids), Message) == ids
+    assert client.spent - before == 3 * 20 * count
 
 
 def test_a_real_time_out(fake: Fake) -> None:
@@ -687,6 +768,63 @@ def test_an_answer_that_cannot_be_read(answer: bytes) -> None:
             client.profile()
 
 
+def test_a_large_message_of_equal_lines() -> None:
+    """What Gmail packs a thousand to one is read; what unpacks to more than any message has is no answer."""
+    text = base64.urlsafe_b64encode(b"a" * 12 * 2**20).decode()
+    answer = WHOLE | {"payload": {"mimeType": "text/plain", "body": {"data": text}}}
+    with Script((200, {"Content-Encoding": "gzip"}, gzip.compress(json.dumps(answer).encode()))) as script:
+        assert isinstance(script.open().messages(["1"])["1"], Message)
+    # The largest message that Gmail stores, in base64.
+    assert transport.LARGEST_ANSWER > 150 * 2**20 * 4 / 3
+
+
+def test_an_answer_that_unpacks_to_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bomb is a call that was not answered, and spoils no call after it."""
+    monkeypatch.setattr(transport, "LARGEST_ANSWER", 2**20)
+    bomb = gzip.compress(b" " * 2**20 + PROFILE[2])
+    with Script((200, {"Content-Encoding": "gzip"}, bomb), PROFILE) as script:
+        client = script.open()
+        assert client.profile().history_id == 7
+        assert (client.spent, len(script.asked)) == (2, 2)
+
+
+REFUSED = [
+    b'{"error": {"message": 5}}',
+    b'{"error": {"message": {"a": 1}}}',
+    b'{"error": {"message": null}}',
+    b'{"error": {"errors": []}}',
+    b'{"error": {"errors": [5]}}',
+    b'{"error": "no"}',
+    b'{"error": 5}',
+    b'[{"error": {"errors": []}}]',
+    b"[]",
+    b"5",
+    b"\xff",
+    b"[" * 100_000,
+    b'{"error": {"message": ' + b"[" * 100_000,
+    b'{"error": {"message": "x", "details": ' + b"[" * 900 + b"]" * 900 + b"}}",
+]
+
+
+@pytest.mark.parametrize("status", [302, 400, 403, 404, 500, 503])
+@pytest.mark.parametrize("body", REFUSED, ids=range(len(REFUSED)))
+def test_a_refusal_that_cannot_be_read(body: bytes, status: int) -> None:
+    """Of a refusal whose content makes no sense the status is heeded: alone, in a batch and of a batch."""
+    part = b"Content-Type: application/http\r\nContent-ID: <response-%d@mailmirror>\r\n\r\nHTTP/1.1 %d X\r\n\r\n"
+    parts = b"".join(b"--b\r\n" + part % (number, status) + body + b"\r\n" for number in (0, 1)) + b"--b--\r\n"
+    name = GmailUnavailable if status >= 500 else GmailRejected
+    with Script((status, {}, body)) as script, pytest.raises(name, match=str(status)):
+        script.open().profile()
+    for batch in ((status, {}, body), (200, {"Content-Type": "multipart/mixed; boundary=b"}, parts)):
+        with Script(batch, (status, {}, body)) as script:
+            client = script.open()
+            if status in {302, 400, 404}:
+                assert set(client.messages(["1", "2"])) == {"1", "2"}
+            else:
+                with pytest.raises(GmailError, match=str(status)):
+                    client.messages(["1", "2"])
+
+
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["1", "\ud800", "9" * 5_000]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(sorted(WHOLE)), inner, max_size=3),
@@ -725,8 +863,17 @@ def test_dates_beyond_the_calendar(date: str | None) -> None:
         ),
         (500, {}, b"<html>"),
         (503, {}, b""),
+        (302, {"Location": "http://127.0.0.1:9/elsewhere"}, b""),
+        (400, {}, b"<html>"),
+        (401, {"WWW-Authenticate": "Bearer"}, b""),
+        (403, {}, b"<html>"),
+        (403, {}, b'{"error": {"message": "x", "errors": [{"reason": "domainPolicy"}]}}'),
+        (404, {}, b"<html>"),
+        (405, {}, b"<html>"),
+        (413, {}, b"[" * 100_000),
+        (500, {}, b'{"error": {"message": 5}}'),
     ],
-    ids=range(7),
+    ids=range(16),
 )
 def test_a_batch_that_cannot_be_read(batch: tuple[int, Mapping[str, str], bytes]) -> None:
     """When the answer to a batch is mangled or refused as a whole, each id is asked for alone."""
@@ -751,7 +898,10 @@ def test_a_batch_that_is_refused_for_quota(status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "seconds"), [("120", 120), ("Fri, 20 Nov 2026 12:03:00 GMT", 180), ("0", None), ("soon", None)]
+    ("header", "seconds"),
+    [("120", 120), ("Fri, 20 Nov 2026 12:03:00 GMT", 180), ("0", None), ("soon", None)]
+    + [(f"Fri, 20 Nov {year} 12:03:00 +0000", None) for year in ("99999", "9" * 20, "9" * 5_000)]
+    + [("9" * 5_000, None), ("9" * 20, 86_400), ("Fri, 31 Dec 9999 23:59:59 -2359", 86_400)],
 )
 def test_retry_after_header(header: str, seconds: int | None) -> None:
     """A Retry-After header is heeded as the text is; one without a time to come is none."""
@@ -837,6 +987,17 @@ def test_a_stale_token_is_renewed_once() -> None:
         assert [headers["authorization"] for _, _, headers in script.asked] == ["Bearer old", "Bearer new"]
     with Script(refusal(401, "Invalid Credentials")) as script, pytest.raises(AccessRevoked):
         script.open(lambda _: Token("bad")).profile()
+
+
+@pytest.mark.parametrize("challenge", ["Bearer", "Bearer realm=", "=", ",", 'Bearer realm="a", error="invalid_token"'])
+def test_a_stale_token_whatever_401_says(challenge: str) -> None:
+    """401 is 401 whatever the header says that comes with it: the token is renewed."""
+    refused = (401, {"WWW-Authenticate": challenge}, b"")
+    with Script(refused, PROFILE) as script:
+        client = script.open(lambda _: Token("old", "new"))
+        assert client.profile().history_id == 7
+        assert client.spent == 2
+        assert [headers["authorization"] for _, _, headers in script.asked] == ["Bearer old", "Bearer new"]
 
 
 def test_a_stale_token_within_a_batch(fake: Fake) -> None:
@@ -933,6 +1094,42 @@ def test_no_call_leaves_the_machine(fake: Fake, monkeypatch: pytest.MonkeyPatch)
     client.list_threads(None, include_spam_trash=True)
     client.labels()
     assert reached == {("127.0.0.1", int(fake.root.rpartition(":")[2]))}
+
+
+@pytest.fixture
+def _no_collector() -> Iterator[None]:
+    """What is in a cycle stays."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.parametrize("lanes", [1, 8])
+@pytest.mark.parametrize("fault", ["404", "400:invalidArgument", "500", "reset", "429", "401", "retry-after:900"])
+def test_answers_are_let_go(fake: Fake, monkeypatch: pytest.MonkeyPatch, fault: str, lanes: int) -> None:
+    """When a call of the port is over nothing holds an answer, whatever became of some ids, and nobody has to collect.
+
+    An answer and its content are in the same frames.
+    """
+    answers: list[weakref.ref[object]] = []
+    send = transport.Line.send
+
+    def watched(self: transport.Line, *arguments: Any) -> tuple[Any, bytes]:
+        answer, content = send(self, *arguments)
+        answers.append(weakref.ref(answer))
+        return answer, content
+
+    monkeypatch.setattr(transport.Line, "send", watched)
+    ids = fake.deliver(12)
+    for item_id in ids[3:5]:
+        fake.faults("users.messages.get", {"id": item_id, "status": fault, "times": -1})
+    client = fake.open(units_per_minute=1_000_000, lanes=lanes)
+    with suppress(GmailError):
+        client.messages(ids)
+    assert answers
+    assert [answer() for answer in answers if answer() is not None] == []
 
 
 def test_corpus_of_malformedmail(fake: Fake, corpus: list[Path]) -> None:

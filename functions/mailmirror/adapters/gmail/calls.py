@@ -13,8 +13,8 @@ from googleapiclient.errors import HttpError
 
 from mailmirror.adapters.gmail.lanes import Lanes
 from mailmirror.adapters.gmail.patience import Patience
-from mailmirror.adapters.gmail.refusal import refusal
-from mailmirror.adapters.gmail.transport import UNANSWERED, Api, Outcome
+from mailmirror.adapters.gmail.refusal import BATCH, refusal
+from mailmirror.adapters.gmail.transport import UNANSWERED, Api, Outcome, kept
 from mailmirror.errors import GmailError, GmailUnavailable, Throttled
 from mailmirror.model import MailboxId
 from mailmirror.ports import Clock
@@ -102,7 +102,7 @@ class Calls:
         for batch, outcome in zip(batches, self._send(batches, request), strict=True):
             unanswered: GmailError = GmailUnavailable("Gmail's answer to a batch cannot be read.")
             if outcome.failure is not None:
-                unanswered = self._name(outcome.failure, "batch")
+                unanswered = self._name(outcome.failure, BATCH)
                 refused += isinstance(unanswered, Throttled)
             for number, get in enumerate(batch):
                 answer = outcome.answers.get(number, unanswered)
@@ -180,4 +180,4 @@ def _caught(send: Callable[[], Value]) -> Value | Exception:
     try:
         return send()
     except UNANSWERED as error:
-        return error
+        return kept(error)

@@ -19,7 +19,7 @@ from mailmirror.adapters.gmail.calls import Calls
 from mailmirror.adapters.gmail.gets import Gets, Kind
 from mailmirror.adapters.gmail.lanes import Lanes
 from mailmirror.adapters.gmail.patience import worth_another_try
-from mailmirror.adapters.gmail.transport import GOOGLE, Api, Line, api
+from mailmirror.adapters.gmail.transport import GOOGLE, Api, Line, api, kept
 from mailmirror.adapters.gmail.wire import (
     UNREADABLE,
     Json,
@@ -251,7 +251,12 @@ class GmailClient:
                 lambda answer: parse_thread(answer, minimal=minimal, bodies=bodies),
             ),
         }
-        found = Gets(self._calls, kinds).all([*((THREAD, i) for i in threads), *((MESSAGE, i) for i in messages)])
+        wanted = [*((THREAD, i) for i in threads), *((MESSAGE, i) for i in messages)]
+        try:
+            found = Gets(self._calls, kinds).all(wanted)
+        except GmailError as error:
+            # What was found until then is in the frames that it came through.
+            raise kept(error)  # noqa: B904 -- it is the same error
         return {i: found[MESSAGE, i] for i in messages}, {i: found[THREAD, i] for i in threads}
 
     def labels(self) -> tuple[Label, ...]:

@@ -11,9 +11,9 @@ from typing import Any
 from mailmirror.adapters.gmail.calls import Calls, Get
 from mailmirror.adapters.gmail.patience import BACK_OFF, Patience, worth_another_try
 from mailmirror.adapters.gmail.refusal import BadRequest, NotFound
-from mailmirror.adapters.gmail.transport import Api
+from mailmirror.adapters.gmail.transport import Api, kept
 from mailmirror.adapters.gmail.wire import UNREADABLE, Json
-from mailmirror.errors import AccessRevoked, GmailError, Throttled
+from mailmirror.errors import AccessRevoked, GmailError, GmailUnavailable, Throttled
 from mailmirror.model import Failed, Gone
 
 
@@ -31,28 +31,36 @@ class Gets:
 
     Attributes:
         kinds: by method.
-        found: what became of each get so far; one leaves the queue only by entering here.
-        alone: gets that were tried in a call of their own.
+        found: what became of each get of the wave under way; one leaves the queue only by entering here.
+        alone: gets of that wave that were tried in a call of their own.
+        given_up: how many gets were given up since Gmail last answered one.
     """
 
     calls: Calls
     kinds: Mapping[str, Kind]
     found: dict[Get, Any] = field(default_factory=dict)
     alone: set[Get] = field(default_factory=set)
+    given_up: int = 0
 
     def all(self, gets: Sequence[Get]) -> dict[Get, Any]:
         """Return what became of every get."""
         patience = self.calls.patience()
+        results: dict[Get, Any] = {}
         waiting = list(dict.fromkeys(gets))
         while waiting:
             size = self.calls.room(waiting)
             chunk, waiting = waiting[:size], waiting[size:]
+            # What was answered before this wave does not say that Gmail still answers.
+            self.found, self.alone = {}, set()
             patience.begin()
             failing = self._try(chunk)
             if failing:
                 self._mend(failing, patience)
                 patience.end()
-        return {get: self.found[get] for get in gets}
+            else:
+                self.given_up = 0
+            results |= self.found
+        return {get: results[get] for get in gets}
 
     def _try(self, gets: Sequence[Get]) -> dict[Get, GmailError]:
         """Make gets; what is worth another try is returned.
@@ -67,7 +75,7 @@ class Gets:
             try:
                 answers = {gets[0]: self.calls.once(gets[0][0], lambda api: self._request(api, gets[0]))}
             except GmailError as error:
-                answers = {gets[0]: error}
+                answers = {gets[0]: kept(error)}
         failing: dict[Get, GmailError] = {}
         for get, answer in answers.items():
             if not isinstance(answer, GmailError):
@@ -99,13 +107,13 @@ class Gets:
         """Try again one by one what failed, until nothing is left or it is of no use."""
         while failing and patience.wait():
             before = len(failing)
-            failing = self._round(failing)
+            failing = self._round(failing, patience)
             if len(failing) < before:
                 patience.progress()
         if failing:
             self._give_up(failing, patience)
 
-    def _round(self, failing: dict[Get, GmailError]) -> dict[Get, GmailError]:
+    def _round(self, failing: dict[Get, GmailError], patience: Patience) -> dict[Get, GmailError]:
         """Try each once, in vain no longer than there is reason to think that Gmail answers at all."""
         left = dict(failing)
         for get in failing:
@@ -115,6 +123,8 @@ class Gets:
             left |= failed
             if any(isinstance(error, Throttled) for error in failed.values()) or (failed and not self.found):
                 break
+            if patience.late():
+                break
         return left
 
     def _give_up(self, failing: dict[Get, GmailError], patience: Patience) -> None:
@@ -122,22 +132,27 @@ class Gets:
 
         Raises:
             Throttled: there is no quota; nothing of what was found is lost, because nothing is committed yet.
-            GmailUnavailable: Gmail answers nothing.
+            GmailUnavailable: Gmail answers nothing, or none of these methods.
         """
-        for error in failing.values():
-            if isinstance(error, Throttled):
-                raise error
-        if not self.found:
-            # The call that any mailbox answers: if it raises, so does this one.
-            self.calls.once("users.getProfile", lambda api: api.users.getProfile(userId=self.calls.mailbox))
+        self._despair(failing, hope=not patience.over())
+        # The call that any mailbox answers: if it raises, so does this one.
+        self.calls.once("users.getProfile", lambda api: api.users.getProfile(userId=self.calls.mailbox))
         # From the end, because the rounds began at the beginning: what takes long may stand side by side.
         for get in [get for get in reversed(failing) if get not in self.alone]:
             if patience.over() or (not self.found and len(self.alone) > len(BACK_OFF)):
                 break
             del failing[get]
             failing |= self._try([get])
-        for error in failing.values():
-            if isinstance(error, Throttled) or (not self.found and len(failing) > len(BACK_OFF)):
-                raise error
+        self.given_up = 0 if self.found else self.given_up + len(failing)
+        self._despair(failing, hope=self.given_up <= len(BACK_OFF))
         for get, error in failing.items():
             self.found[get] = Failed(f"{error} Gmail answers other calls.")
+
+    def _despair(self, failing: dict[Get, GmailError], *, hope: bool) -> None:
+        """Raise what is wrong if it is the quota, or if nothing of this wave was answered and there is no hope."""
+        for error in failing.values():
+            if isinstance(error, Throttled):
+                raise error
+            if not (self.found or hope):
+                # A token that was refused to a batch was not tried alone yet: that is no verdict.
+                raise GmailUnavailable(str(error)) if isinstance(error, AccessRevoked) else error

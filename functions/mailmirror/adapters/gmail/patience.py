@@ -54,6 +54,10 @@ class Patience:
         self._step += 1
         return True
 
+    def late(self) -> bool:
+        """Whether the time that is left is for a last try."""
+        return self._elapsed() > PATIENCE_SECONDS
+
     def over(self) -> bool:
         """Whether even a last try would take too long."""
         return self._elapsed() > 2 * PATIENCE_SECONDS

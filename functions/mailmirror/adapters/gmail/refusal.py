@@ -47,6 +47,8 @@ from mailmirror.model import MailboxId
 LONGEST_THROTTLE = timedelta(days=1)
 DAILY_LIMIT_THROTTLE = timedelta(hours=1)
 
+# What a batch as a whole is called.
+BATCH = "batch"
 _GET = frozenset({"users.messages.get", "users.threads.get"})
 _QUOTA_REASONS = frozenset(
     {"rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "dailyLimitExceeded", "RATE_LIMIT_EXCEEDED"}
@@ -136,9 +138,9 @@ class _Answer:
                 moment = parsedate_to_datetime(self.retry_after).replace(tzinfo=UTC)
             else:
                 return None
-        except ValueError:
+            return min(moment, now + LONGEST_THROTTLE) if moment > now else None
+        except UNREADABLE:
             return None
-        return min(moment, now + LONGEST_THROTTLE) if moment > now else None
 
 
 def refusal(error: Exception, method: str, mailbox: MailboxId, now: datetime, *, paged: bool) -> GmailError:
@@ -146,7 +148,7 @@ def refusal(error: Exception, method: str, mailbox: MailboxId, now: datetime, *,
 
     Args:
         error: what the client library raised, or the credentials, which may have named it already.
-        method: the method of the discovery document, or `batch`.
+        method: the method of the discovery document, or `BATCH`.
         mailbox: the only address that may appear in the message.
         now: decides whether a time Gmail names is still to come.
         paged: a page token was sent.
@@ -166,7 +168,9 @@ def _http_refusal(answer: _Answer, method: str, mailbox: MailboxId, now: datetim
     words = f"Gmail answered {answer.status} to {method}: {said}"
     if answer.throttles:
         return Throttled(words, answer.until(now))
-    if answer.status >= 500 or answer.status == 408:
+    # What is refused to the batches' own address is not the mailbox's verdict: its ids are asked one by one, and what
+    # is answered to these has the name.
+    if answer.status >= 500 or answer.status == 408 or method == BATCH:
         return GmailUnavailable(words)
     known = _named(f"{answer.message} {' '.join(answer.reasons)}", _REFUSALS)
     if known is not None:

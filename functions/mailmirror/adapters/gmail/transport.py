@@ -29,8 +29,15 @@ from mailmirror.model import MailboxId
 
 GOOGLE = "https://gmail.googleapis.com/"
 
-# What a call raises besides HttpError. An answer that unpacks to a thousand times its size counts as none. A GmailError
-# is what the credentials found on the way to a token.
+# gzip packs 1,032 bytes into one at most, and a mail may well be thousands of equal lines: by what it unpacks to for
+# each byte no answer is told from a bomb, so no ratio that gzip can reach is refused.
+HIGHEST_RATIO = 1_100
+# What an answer may unpack to. The largest message that Gmail stores has 150 MiB, which are 200 MiB in base64; the rest
+# is for headers. More is a bomb or a batch, whose ids are then asked one by one.
+LARGEST_ANSWER = 210 * 2**20
+
+# What a call raises besides HttpError. An answer that unpacks to more than the largest counts as none. A GmailError is
+# what the credentials found on the way to a token.
 UNANSWERED = (
     ApiClientError,
     GmailError,
@@ -76,7 +83,7 @@ class Line:
     def __init__(self, api_root: str, timeout: float) -> None:
         """Connect nothing yet."""
         self._batch_uri = api_root.rstrip("/") + "/batch"
-        self._http = httplib2.Http(timeout=timeout)
+        self._http = httplib2.Http(timeout=timeout, decode_limit_ratio=HIGHEST_RATIO, decode_limit_hard=LARGEST_ANSWER)
         # A token must not follow a redirection, and what is on this machine is not behind its proxy.
         self._http.follow_redirects = False
         if urlsplit(api_root).hostname in {"127.0.0.1", "localhost", "::1"}:
@@ -85,10 +92,14 @@ class Line:
         self.token_request: Any = google_auth_httplib2.Request(self._http)
 
     def send(self, uri: str, method: str, body: Any, headers: Mapping[str, str]) -> tuple[Any, bytes]:
-        """Send one request, once."""
+        """Send one request, once. A connection over which something went wrong is not used again."""
         secure = urlsplit(uri).scheme == "https"
         connection_type = _SecureConnection if secure else _PlainConnection
-        answer = self._http.request(uri, method, body=body, headers=dict(headers), connection_type=connection_type)
+        try:
+            answer = self._http.request(uri, method, body=body, headers=dict(headers), connection_type=connection_type)
+        except BaseException:
+            self._http.close()
+            raise
         return cast("tuple[Any, bytes]", answer)
 
     def together(self, requests: Sequence[Any], headers: Mapping[str, str]) -> Outcome:
@@ -98,12 +109,12 @@ class Line:
             headers = {**headers, "content-type": batch.CONTENT_TYPE}
             answer, content = self.send(self._batch_uri, "POST", batch.write(requests), headers)
             if answer.status >= 300:
-                raise HttpError(answer, content, uri=self._batch_uri)
+                return Outcome(failure=_refusal(answer, content, self._batch_uri))
             for number, part, inner in batch.read(answer.get("content-type", ""), content):
                 if number < len(requests):
                     outcome.answers[number] = _postprocessed(requests[number], part, inner)
         except UNANSWERED as error:
-            outcome.failure = error
+            outcome.failure = kept(error)
         return outcome
 
     def close(self) -> None:
@@ -143,29 +154,55 @@ class Access:
     def request(
         self, uri: str, method: str = "GET", body: Any = None, headers: Mapping[str, str] | None = None
     ) -> tuple[Any, bytes]:
-        """Send one request, once."""
-        return self._line.send(uri, method, body, {**(headers or {}), **self.headers(uri, method)})
+        """Send one request, once.
+
+        Raises:
+            HttpError: it was refused. The client library would read the refusal first, and fail with some.
+        """
+        answer, content = self._line.send(uri, method, body, {**(headers or {}), **self.headers(uri, method)})
+        if answer.status >= 300:
+            raise _refusal(answer, content, uri)
+        return answer, content
+
+
+def kept(error: Exception) -> Exception:
+    """Return an error that is kept without the frames that it came through: they hold what was answered to others."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = link.__context__ = None
+        link = link.__cause__
+    return error
 
 
 def _postprocessed(request: Any, answer: Any, content: bytes) -> Any:
-    """What the client library makes of an answer, or the refusal."""
+    """What the client library makes of an answer, or the refusal, which is kept and therefore not raised."""
+    if answer.status >= 300:
+        return _refusal(answer, content, request.uri)
+    return request.postproc(answer, content)
+
+
+def _refusal(answer: Any, content: bytes, uri: str) -> HttpError:
+    """The refusal as an error; of one whose content makes no sense the status is all that is read."""
     try:
-        if answer.status >= 300:
-            raise HttpError(answer, content, uri=request.uri)
-        return request.postproc(answer, content)
-    except HttpError as error:
-        return error
+        return HttpError(answer, content, uri=uri)
+    except (AttributeError, RecursionError):
+        return HttpError(answer, b"", uri=uri)
 
 
 class _NothingTwice:
-    """httplib2 repeats a request by itself when the connection drops; here whoever pays for a call decides that."""
+    """httplib2 repeats a request by itself when the connection drops; here whoever pays for a call decides that.
+
+    Nor is it shown how it might authorize itself better: it has nothing to do that with, and trips over what it reads.
+    """
 
     def getresponse(self) -> http.client.HTTPResponse:
         """Answer, or raise an error that httplib2 passes on."""
         try:
-            return cast("http.client.HTTPResponse", super().getresponse())  # type: ignore[misc]
+            answer = cast("http.client.HTTPResponse", super().getresponse())  # type: ignore[misc]
         except http.client.BadStatusLine:
             raise ConnectionResetError("The connection was closed before the answer.") from None
+        del answer.headers["www-authenticate"]
+        return answer
 
 
 class _PlainConnection(_NothingTwice, httplib2.HTTPConnectionWithTimeout):
