@@ -176,6 +176,7 @@ class Hold:
             StoreUnavailable: the store did not answer, or Cloud Storage, before the commit or after it.
         """
         part = part or Slice()
+        unpark = [message_id for message_id in unpark if message_id in self.parked]
         if len(part.writes) + len(writes) + len(park) + len(unpark) > MAX_WRITES - OWN_WRITES:
             mailbox, part, unpark = self._ahead(
                 mailbox, part, unpark, origin, MAX_WRITES - OWN_WRITES - len(writes) - len(park)
@@ -190,9 +191,8 @@ class Hold:
             documents.append(Write("put", ("deltas", f"{seq:020d}"), to_document(delta)))
         waiting = self.parked if park or unpark else None
         if waiting is not None:
-            dropped = [message_id for message_id in unpark if message_id in waiting]
-            waiting = {i: p for i, p in waiting.items() if i not in dropped} | {item.id: item for item in park}
-            documents += [*map(parked.put, park), *map(parked.drop, dropped)]
+            waiting = {i: p for i, p in waiting.items() if i not in unpark} | {item.id: item for item in park}
+            documents += [*map(parked.put, park), *map(parked.drop, unpark)]
             changed["parked_due_at"] = parked.due_at(waiting.values())
         if part.writes or waiting is not None:
             changed["counts"] = Counts(
