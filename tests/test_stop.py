@@ -269,6 +269,9 @@ def test_a_stop_during_the_renewal_of_the_watch_starts_nothing() -> None:
     assert at_rest(world.state())
     assert world.ada.active_watch() is None
     assert world.accounts.made("users.messages.list") == 0
+    quota = world.state().quota
+    assert quota is not None
+    assert quota.today == world.accounts.spent - 1
 
 
 def test_a_run_goes_on_when_the_mailbox_is_wanted_again() -> None:

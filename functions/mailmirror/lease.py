@@ -23,6 +23,8 @@ CAREFUL_AFTER = 3
 SUSPECT_ATTEMPTS = 2
 # What a commit has besides the mirror and the parked messages: delta, mailbox and lease.
 OWN_WRITES = 3
+# So many units, a look at history or two, may be forgotten to save a write.
+FORGETTABLE_UNITS = 10
 # Gmail ended the turn before: what is refused with many others may be one of them, and what was answered is lost with
 # what was not. The next turn begins with one message at a time, and takes more with each commit.
 SMALL_STEPS_AFTER = NEEDS_SOMEBODY | {"Throttled", "GmailUnavailable"}
@@ -70,6 +72,8 @@ class Hold:
         self.pace = pace
         self._held = store.acquire(mailbox, owner=owner, now=now, expires_at=now + pace.lease)
         self.gmail = accounts.open(mailbox.email_address, self._held.mailbox.quota)
+        # Of the units spent, those that the stored level of the budget knows of.
+        self._told = 0
         self._renewed_at = now
         self._parked: dict[MessageId, Parked] | None = None
         self.released = False
@@ -294,10 +298,12 @@ class Hold:
         stored = self._held.mailbox
         # A due time in the past, or the crash net of an earlier commit, must not stay behind.
         due_soon = now < stored.next_due_at <= now + self.pace.quiet
-        if writes or mailboxes.differ(stored, mailbox) or (release and not due_soon):
+        costly = self.gmail.spent - self._told > FORGETTABLE_UNITS
+        if writes or mailboxes.differ(stored, mailbox) or (release and (costly or not due_soon)):
             # Should this worker die before it releases, the sweep looks as soon as the lease has expired.
             due_at = mailboxes.next_due(mailbox, now, quiet=self.pace.quiet) if release else now + self.pace.lease
             mailbox = replace(mailbox, next_due_at=due_at, quota=self.gmail.quota, last_sync_at=now)
+            self._told = self.gmail.spent
         else:
             mailbox = stored
         self._held = self.store.commit(self._held, mailbox, writes, expires_at=now + self.pace.lease, release=release)
