@@ -5,7 +5,8 @@ be. Does not know: how mail is synced; nothing of `mailmirror` runs here. It kee
 unseen: every commit is judged in the moment it takes effect, by what it touches alone, and the whole mirror at the end.
 
 The judge's own books are the shadow (the mirror as the deltas tell it), all history records, the lease as it saw it
-change hands, and where the cursor was.
+change hands, the policies that its holder may go by, and where the cursor was. Purges are judged by `ending`, and what
+is to rest by `resting`.
 """
 
 from __future__ import annotations
@@ -13,15 +14,19 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from local.gmail import mime
 from local.gmail import truth as yardstick
+from tests.simulation.ending import Ending
+from tests.simulation.resting import Resting
+from tests.simulation.scope import bare_fault, belongs, moment
+from tests.simulation.violation import Violation, who
 
 if TYPE_CHECKING:
-    from mailmirror.model import Mailbox, Policy, Run
+    from mailmirror.model import Mailbox, Policy, Receipt, Run
     from mailmirror.slice import Write
 
     from local.gmail.history import Record
@@ -37,15 +42,12 @@ PARTICIPANTS = 100
 # In these stages a run still has to bring what its listing names.
 BRINGING = ("listing", "planning", "fetching")
 ORIGINS = ("live", "backfill", "repair")
+# These runs fetch what is missing; the others may look at everything.
+SPARING = ("first", "policy")
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 _NOTHING: Documents = {}
 _NOBODY: Collection[str] = frozenset()
-
-
-class Violation(Exception):
-    """The mirror, or what a worker did, is wrong; the text says how."""
 
 
 class Store(Protocol):
@@ -133,7 +135,14 @@ class Checker:
         checker.committed(task, before, after, writes, at=clock.now(), expires_at=later, release=False)
     """
 
-    def __init__(self, address: str, gmail: GmailMailbox, store: Store, objects: Mapping[str, bytes]) -> None:
+    def __init__(
+        self,
+        address: str,
+        gmail: GmailMailbox,
+        store: Store,
+        objects: Mapping[str, bytes],
+        units_per_day: int | None = None,
+    ) -> None:
         """Begin with an empty mirror, and with what history the fake has.
 
         Args:
@@ -141,6 +150,7 @@ class Checker:
             gmail: the fake; it is looked into, never called.
             store: where the mirror is.
             objects: large bodies by name; `memory://NAME` is the uri of one.
+            units_per_day: what runs may spend of a day; None when that has no limit.
         """
         self._address = address
         self._gmail = gmail
@@ -150,13 +160,24 @@ class Checker:
         self._of_threads = (address, "threads")
         self._of_parked = (address, "parked")
         self._of_deltas = (address, "deltas")
-        self._excluded: frozenset[str] = frozenset()
+        # What the holder of the lease may go by: the policy that it was given, and those that came since.
         self._policies: list[Policy] = []
+        self._policy: Policy | None = None
         self._records: list[Record] = []
         self._ids: list[int] = []
         self._of: dict[str, list[Record]] = {}
         self._originals: dict[str, StoredMessage] = {}
+        self.ending = Ending(address, store, objects)
+        self._resting = Resting(units_per_day)
+        self._begin()
+        for record in gmail._state.log.between(0, gmail._state.log.head):
+            self.recorded(record)
+
+    def _begin(self) -> None:
+        """Begin with an empty mirror: nothing of a life before counts."""
         self._shadow = Shadow()
+        # Objects that a mirrored message has, or had.
+        self._owned: set[str] = set()
         self._parked: dict[str, Document] = {}
         self._cursor = 0
         self._seq = 0
@@ -164,8 +185,6 @@ class Checker:
         self._holder: object | None = None
         self._acquired_at = self._expires_at = _LONG_AGO
         self._expired: dict[int, object] = {}
-        for record in gmail._state.log.between(0, gmail._state.log.head):
-            self.recorded(record)
 
     @property
     def holder(self) -> object | None:
@@ -192,16 +211,97 @@ class Checker:
             self._originals[message_id] = original
 
     def policy(self, policy: Policy) -> None:
-        """Take in a policy that the mailbox has from now on: what it excludes may be missing for ever."""
+        """Take in a policy that the mailbox has from now on; the holder of the lease may not know it yet."""
+        self._policy = policy
         self._policies.append(policy)
-        self._excluded |= _excluded(policy)
+
+    def wished(self, before: Mailbox, wanted: str) -> None:
+        """Judge that somebody's wish was stored over the state before.
+
+        Raises:
+            Violation: it takes back a purge.
+        """
+        if before.wanted == "purged" and wanted != "purged":
+            raise self._wrong(f"It was to be purged, and is wanted {wanted} again.")
+
+    def wrote(self, task: object, name: str) -> None:
+        """Take in that a task wrote an object of this mailbox."""
+        self.ending.wrote(name, late=task is not self._holder)
+        if name not in self._named():
+            self._owned.discard(name)
+
+    def deleted(self, task: object, name: str) -> None:
+        """Judge that a task has just deleted an object of this mailbox.
+
+        Raises:
+            Violation: it was the body of a mirrored message.
+        """
+        self.ending.deleted()
+        message_id = name.rpartition("/")[2].removesuffix(".json")
+        document = self._store.collections.get(self._of_messages, _NOTHING).get(message_id)
+        if document is not None and document["body"]["stored"] == "storage":
+            raise self._wrong(f"{who(task)} deleted {name}, the body of a message that is mirrored.")
+
+    def bodied(self, task: object, subject: str) -> None:
+        """Judge that a task asks for a message with its body.
+
+        Raises:
+            Violation: it has the lease, and no policy that it may go by wants bodies.
+        """
+        if task is self._holder and not any(policy.bodies for policy in self._policies):
+            raise self._wrong(f"{who(task)} asks for {subject} with its body, and the policy leaves bodies out.")
+
+    def has(self, message_id: str) -> bool:
+        """Whether a message is mirrored as the present policy wants it."""
+        state, message = self._store.states.get(self._address), self._gmail._state.messages.get(message_id)
+        document = self._store.collections.get(self._of_messages, _NOTHING).get(message_id)
+        if state is None or message is None or document is None:
+            return False
+        bare = state.policy.bodies and document["body"]["stored"] == "none"
+        return not bare and belongs(state.policy, message.label_ids, message.internal_date)
+
+    def orphans(self) -> list[str]:
+        """Return the objects that a mirrored message had and none has any more."""
+        return [name for name in self.ending.objects() if name in self._owned and name not in self._named()]
+
+    def _named(self) -> set[str]:
+        """The objects that mirrored messages have."""
+        bodies = [document["body"] for document in self._store.collections.get(self._of_messages, _NOTHING).values()]
+        return {body["uri"].removeprefix("memory://") for body in bodies if body["stored"] == "storage"}
+
+    def fetched(self, task: object, subject: str, *, whole: bool, run: Run | None) -> None:
+        """Judge that a slice of a run asks for a message, or for a whole thread with all its messages.
+
+        Raises:
+            Violation: the mirror has all of it, and the run is not one that looks at everything.
+        """
+        if run is None or run.stage != "fetching" or run.mode not in SPARING or run.anchor or task is not self._holder:
+            return
+        documents = self._store.collections.get(self._of_messages, _NOTHING)
+        asked = [subject]
+        if whole:
+            asked = [i for i, told in self._of.items() if any(record.thread_id == subject for record in told)]
+        for message_id in asked:
+            document = documents.get(message_id)
+            # What Gmail moved to another thread is looked at, wherever that one is found in the mirror.
+            if document is None or len({record.thread_id for record in self._of[message_id]}) > 1:
+                return
+            if document["body"]["stored"] == "none" and any(policy.bodies for policy in self._policies):
+                return
+        raise self._wrong(f"{who(task)} asks for {subject} in run {run.id}, and the mirror has it with what is wanted.")
 
     def expired(self, task: object) -> None:
         """Take in that history.list answered a task 404."""
         self._expired[id(task)] = task
 
-    def acquired(self, task: object, at: datetime, expires_at: datetime) -> None:
+    def acquired(self, task: object, at: datetime, expires_at: datetime, given: Mailbox | None = None) -> None:
         """Judge that a task took the lease.
+
+        Args:
+            task: who took it.
+            at: when.
+            expires_at: until when it holds.
+            given: the mailbox that the task was given with it; its policy may be outdated.
 
         Raises:
             Violation: somebody else has it.
@@ -209,11 +309,20 @@ class Checker:
         holder = self._holder
         if holder is not None and holder is not task and self._expires_at > at:
             raise self._wrong(
-                f"{_who(task)} took the lease at {at.time()}, but {_who(holder)} holds it until "
+                f"{who(task)} took the lease at {at.time()}, but {who(holder)} holds it until "
                 f"{self._expires_at.time()} and has not released it."
             )
         self._holder, self._acquired_at, self._expires_at = task, at, expires_at
         self._expired.pop(id(task), None)
+        outdated = None if given is None else given.policy
+        self._policies = [policy for policy in (self._policy, outdated) if policy is not None]
+        self._resting.acquired(*((None, "live") if given is None else (given.quota, given.wanted)))
+
+    def read(self, task: object, state: Mailbox) -> None:
+        """Take in that a task has read the state: while it holds the lease, it goes by that from now on."""
+        if task is self._holder:
+            self._policies = [state.policy]
+            self._resting.told(state.wanted)
 
     # A commit
 
@@ -245,6 +354,11 @@ class Checker:
         self._expires_at = expires_at
         if release:
             self._holder = None
+        if self.ending.purged(task, before, after, writes):
+            return
+        fault = self._resting.fault(before, after, writes, at)
+        if fault:
+            raise self._wrong(fault)
         unparked: list[str] = []
         if writes or after.delta_seq != self._seq:
             unparked = self._written(before, after, writes, at)
@@ -255,7 +369,7 @@ class Checker:
         run = after.run
         for message_id in unparked:
             self._settled(message_id, f"message {message_id} was taken out of the parked ones", run)
-        if after.request is not None and after.request.run_id != after.request_done:
+        if _pending(after):
             # The policy changed under the run, which may have trusted its listing for what was not listed. The next
             # run is due.
             return
@@ -263,11 +377,26 @@ class Checker:
             for message_id in self._of:
                 self._settled(message_id, f"run {run.id} is finished", run)
 
+    def removed(self, task: object, before: Mailbox, receipt: Receipt) -> None:
+        """Judge that a task has removed the mailbox, and forget this life of it.
+
+        Raises:
+            Violation: it did not have the lease, or something is left.
+        """
+        self._held_by(task)
+        self.ending.removed(task, before, receipt)
+        if receipt.watch_stopped and self._gmail.active_watch() is not None and not self.ending.disturbed:
+            raise self._wrong("The receipt says that Gmail watches no more, and it does.")
+        self._begin()
+
+    def _held_by(self, task: object) -> None:
+        if task is not self._holder:
+            holder = "nobody has it" if self._holder is None else f"{who(self._holder)} took it last"
+            raise self._wrong(f"{who(task)} committed without the lease: {holder}.")
+
     def _fenced(self, task: object, before: Mailbox, after: Mailbox) -> None:
         """Law 2, and what follows from it: nothing but commits moves the cursor, and a commit moves nothing else."""
-        if task is not self._holder:
-            holder = "nobody has it" if self._holder is None else f"{_who(self._holder)} took it last"
-            raise self._wrong(f"{_who(task)} committed without the lease: {holder}.")
+        self._held_by(task)
         if before.cursor != self._cursor or before.delta_seq != self._seq:
             raise self._wrong(
                 f"Outside of any commit the cursor went from {self._cursor} to {before.cursor} and deltaSeq from "
@@ -280,9 +409,11 @@ class Checker:
             or (before.policy is not after.policy and before.policy != after.policy)
             or (before.watch is not after.watch and before.watch != after.watch)
             or (before.request is not after.request and before.request != after.request)
+            or before.wanted != after.wanted
         ):
             raise self._wrong(
-                f"{_who(task)} wrote over what others write without a lease: hint, policy, watch or request."
+                f"{who(task)} wrote over what others write without a lease: hint, policy, watch, request or what is "
+                "wanted."
             )
 
     def _written(self, before: Mailbox, after: Mailbox, writes: Sequence[Write], at: datetime) -> list[str]:
@@ -291,6 +422,7 @@ class Checker:
         threads: dict[str, None] = {}
         deltas: list[str] = []
         unparked: list[str] = []
+        retried = set(self._parked) if self._parked else _NOBODY
         for write in writes:
             path = write.path
             collection = path[0] if path else ""
@@ -305,7 +437,7 @@ class Checker:
                 unparked.append(path[1])
         removed: dict[str, Mirrored] = {}
         if deltas or after.delta_seq != self._seq:
-            self._told(deltas, after, messages, threads, removed)
+            self._told(deltas, after, messages, threads, removed, retried)
         if messages:
             self._mirrored(messages, threads, calm=not (_active(before.run) or _active(after.run)))
         for message_id, old in removed.items():
@@ -328,10 +460,12 @@ class Checker:
                 # A run may still have to repair what was lost with expired history.
                 if calm and message_id not in self._parked:
                     self._as_of(message_id, document)
-                if new:
-                    fault = self._body_fault(message_id, document)
-                    if fault:
-                        raise self._wrong(fault)
+                bare = not new and document["body"]["stored"] == "none" and bare_fault(document)
+                fault = self._body_fault(message_id, document, self._policies) if new else bare
+                if fault:
+                    raise self._wrong(fault)
+                if document["body"]["stored"] == "storage":
+                    self._owned.add(document["body"]["uri"].removeprefix("memory://"))
 
     def _told(
         self,
@@ -340,6 +474,7 @@ class Checker:
         messages: dict[str, bool],
         threads: dict[str, None],
         removed: dict[str, Mirrored],
+        retried: Collection[str],
     ) -> None:
         """Judge the delta of a commit and apply it to the shadow; note which messages and threads it names."""
         seq = self._seq + 1
@@ -362,20 +497,23 @@ class Checker:
                 raise self._wrong(f"Delta {seq} {fault}.")
             messages.setdefault(message_id, False)
             threads[change["threadId"]] = None
-            if old is None:
+            if old is None and message_id not in retried:
                 self._news(message_id, delta)
-            elif change["type"] == "messageDeleted":
+            elif old is not None and change["type"] == "messageDeleted":
                 removed.setdefault(message_id, old)
 
     def _news(self, message_id: str, delta: Document) -> None:
-        """What was there before the mailbox was connected is no news: a delta that says live sets automations off."""
+        """What was there before is no news, as what was there before the mailbox was connected and what another policy
+        lets in: a delta that says live sets automations off.
+        """
         if delta["origin"] != "live":
             return
         records = self._of.get(message_id)
-        if records is not None and records[-1].id <= self._connected_at:
+        if records is not None and records[-1].id <= self._cursor:
             raise self._wrong(
                 f"Delta {delta['seq']} says that message {message_id} came live, but nothing happened to it since "
-                f"record {records[-1].id}, before the mailbox was connected at {self._connected_at}."
+                f"record {records[-1].id}, and the cursor was {self._cursor}; the mailbox was connected at "
+                f"{self._connected_at}."
             )
 
     def _as_told(self, message_id: str, document: Document | None) -> Mirrored | None:
@@ -419,18 +557,25 @@ class Checker:
 
     def _removed(self, message_id: str, old: Mirrored) -> None:
         """Judge that a message left the mirror."""
-        if message_id not in self._gmail._state.messages or not self._excluded.isdisjoint(old.labels):
+        if message_id not in self._gmail._state.messages or self._unwanted(message_id, old.labels):
             return
         for record in reversed(self._of.get(message_id, ())):
             if record.id < old.history_id:
                 break
-            if record.deleted or not self._excluded.isdisjoint(record.label_ids):
+            if record.deleted or self._unwanted(message_id, record.label_ids):
                 return
         present = self._gmail._state.messages[message_id]
         raise self._wrong(
             f"Message {message_id} was deleted from the mirror, which had it as of history id {old.history_id}; Gmail "
-            f"has it in thread {present.thread_id} with {_labels(present.label_ids)}, and no policy ever excluded that."
+            f"has it in thread {present.thread_id} with {_labels(present.label_ids)}, and no policy excluded that "
+            "meanwhile."
         )
+
+    def _unwanted(self, message_id: str, labels: Collection[str]) -> bool:
+        """Whether a policy that the holder of the lease may go by leaves a message with these labels out."""
+        original = self._originals.get(message_id)
+        date = 0 if original is None else original.internal_date
+        return any(not belongs(policy, labels, date) for policy in self._policies)
 
     def _thread_fault(self, thread_id: str) -> str:
         """Return what is wrong with a thread document, by the shadow and the message documents."""
@@ -565,10 +710,16 @@ class Checker:
             newest[record.message_id] = record
             if record.added:
                 came.add(record.message_id)
-        bringing = _bringing(before.run) or _bringing(after.run)
+        # A policy that has just been changed, too, is followed by a run.
+        pending = _pending(before) or _pending(after)
+        bringing = pending or _bringing(before.run) or _bringing(after.run)
+        following = pending or _active(before.run) or _active(after.run)
         for message_id, record in newest.items():
             # A run excuses changes of what it will bring anyway, not mail that is new.
-            fault = self._unapplied(message_id, record, excused=bringing and message_id not in came)
+            excused = bringing and message_id not in came
+            # What the run will take away need not be moved before.
+            leaving = following and self._unwanted(message_id, record.label_ids)
+            fault = self._unapplied(message_id, record, excused=excused, leaving=leaving)
             if fault:
                 raise self._wrong(f"The cursor passed record {record.id} on its way from {start} to {end}, but {fault}")
 
@@ -580,7 +731,7 @@ class Checker:
             if fault:
                 raise self._wrong(f"Now that {when}, with the cursor at {self._cursor}: {fault}")
 
-    def _unapplied(self, message_id: str, record: Record, *, excused: bool) -> str:
+    def _unapplied(self, message_id: str, record: Record, *, excused: bool, leaving: bool = False) -> str:
         """Return how the mirror falls behind a record of a message; nothing when it does not, or may."""
         if message_id in self._parked:
             return ""
@@ -593,7 +744,8 @@ class Checker:
             labels = sorted(record.label_ids)
             if document["labelIds"] == labels and document["threadId"] == record.thread_id:
                 return ""
-            if excused and document["threadId"] != record.thread_id:
+            since = self._of[message_id][self._of[message_id].index(record) :] if leaving else [record]
+            if (excused or leaving) and any(later.thread_id != document["threadId"] for later in since):
                 # It was moved in a gap: history names a thread in which the mirror does not have it, and the run looks
                 # at it.
                 return ""
@@ -605,13 +757,13 @@ class Checker:
         if excused or record.deleted:
             return ""
         for later in reversed(self._of[message_id]):
-            if later.deleted or not self._excluded.isdisjoint(later.label_ids):
+            if later.deleted or self._unwanted(message_id, later.label_ids):
                 return ""
             if later is record:
                 break
         return (
             f"message {message_id} is neither mirrored nor parked; by record {record.id} it is in thread "
-            f"{record.thread_id} with {_labels(record.label_ids)}, and no policy ever excluded that."
+            f"{record.thread_id} with {_labels(record.label_ids)}, and no policy excludes that."
         )
 
     def _last(self, message_id: str, until: int) -> Record | None:
@@ -626,10 +778,17 @@ class Checker:
 
     # The content of messages
 
-    def _body_fault(self, message_id: str, document: Document) -> str:
+    def _body_fault(self, message_id: str, document: Document, policies: Collection[Policy]) -> str:
+        """Return what is wrong with the body of a message, by policies of which any may have been gone by."""
         original = self._originals.get(message_id)
         if original is None:
             return f"Message {message_id} is mirrored, but Gmail never had it."
+        if document.get("body", {}).get("stored") == "none":
+            if all(policy.bodies for policy in policies):
+                return f"The body of message {message_id} is not mirrored, and the policy wants it."
+            return bare_fault(document)
+        if not any(policy.bodies for policy in policies):
+            return f"The body of message {message_id} is mirrored, and the policy leaves it out."
         try:
             text, html = self._body(document)
         except (KeyError, TypeError, ValueError) as error:
@@ -657,11 +816,10 @@ class Checker:
         state = self._store.states.get(self._address)
         if state is None:
             return ["There is no mailbox document."]
-        excluded = _excluded(state.policy)
         wanted = {
             message_id: message
             for message_id, message in self._gmail._state.messages.items()
-            if message_id not in ignoring and excluded.isdisjoint(message.label_ids)
+            if message_id not in ignoring and belongs(state.policy, message.label_ids, message.internal_date)
         }
         mirrored = self._store.collections.get(self._of_messages, _NOTHING)
         found = [
@@ -672,7 +830,7 @@ class Checker:
         ]
         for message_id, document in mirrored.items():
             if message_id in wanted:
-                found += self._message_faults(message_id, wanted[message_id], document)
+                found += self._message_faults(message_id, wanted[message_id], document, state.policy)
             elif message_id not in ignoring:
                 why = (
                     "the policy excludes it" if message_id in self._gmail._state.messages else "Gmail does not have it"
@@ -683,7 +841,9 @@ class Checker:
         found += self._state_differences(state)
         return found + self.deltas()
 
-    def _message_faults(self, message_id: str, original: StoredMessage, document: Document) -> Iterator[str]:
+    def _message_faults(
+        self, message_id: str, original: StoredMessage, document: Document, policy: Policy
+    ) -> Iterator[str]:
         """Compare a message document with Gmail."""
         _, _, subject, sender = _content(original.raw)
         headers = document.get("headers", {})
@@ -691,7 +851,7 @@ class Checker:
             ("id", document.get("id"), message_id),
             ("thread", document.get("threadId"), original.thread_id),
             ("labels", document.get("labelIds"), sorted(original.label_ids)),
-            ("internalDate", document.get("internalDate"), _moment(original.internal_date)),
+            ("internalDate", document.get("internalDate"), moment(original.internal_date)),
             ("sizeEstimate", document.get("sizeEstimate"), len(original.raw)),
             ("snippet", document.get("snippet"), original.snippet()),
             ("subject", headers.get("subject"), subject),
@@ -704,7 +864,7 @@ class Checker:
                 f"Message {message_id} is mirrored as of history id {document.get('historyId')}, but the last record "
                 f"of it is {original.history_id}."
             )
-        fault = self._body_fault(message_id, document)
+        fault = self._body_fault(message_id, document, [policy])
         if fault:
             yield fault
 
@@ -760,7 +920,7 @@ class Checker:
             yield f"The cursor is {state.cursor}, but the last commit left it at {self._cursor}."
         if state.run is not None and state.run.stage != "finished":
             yield f"Run {state.run.id} is still in stage {state.run.stage}."
-        if state.request is not None and state.request.run_id != state.request_done:
+        if state.request is not None and _pending(state):
             yield f"Run {state.request.run_id} was asked for and never begun."
         for name, document in collections.get((self._address, "runs"), _NOTHING).items():
             if document.get("stage") != "finished":
@@ -802,9 +962,8 @@ class Checker:
         if state is None:
             return False
         throttled = state.throttled_until is not None and state.throttled_until > now
-        requested = state.request is not None and state.request.run_id != state.request_done
         said = state.problem is not None and bool(state.problem.message.strip())
-        if said or throttled or requested or state.phase != "live" or _active(state.run) or state.watch.error:
+        if said or throttled or _pending(state) or state.phase != "live" or _active(state.run) or state.watch.error:
             return True
         parked = self._store.collections.get(self._of_parked, _NOTHING)
         return 0 < state.counts.parked == len(parked) and all(document["reason"] for document in parked.values())
@@ -864,10 +1023,9 @@ def _entry(message: Document) -> dict[str, Any]:
     }
 
 
-def _excluded(policy: Policy) -> frozenset[str]:
-    """Return the labels that a policy keeps out of the mirror."""
-    labels = [] if policy.include_spam_trash else ["SPAM", "TRASH"]
-    return frozenset(labels if policy.drafts else [*labels, "DRAFT"])
+def _pending(state: Mailbox) -> bool:
+    """Whether a run was asked for that has not begun."""
+    return state.request is not None and state.request.run_id != state.request_done
 
 
 def _active(run: Run | None) -> bool:
@@ -887,10 +1045,6 @@ def _record_id(record: Record) -> int:
     return record.id
 
 
-def _moment(milliseconds: int) -> datetime:
-    return _EPOCH + timedelta(milliseconds=milliseconds)
-
-
 def _place(place: tuple[str, list[str]] | None) -> str:
     return "absent" if place is None else f"in thread {place[0]} with {_labels(place[1])}"
 
@@ -902,8 +1056,3 @@ def _labels(names: Collection[str] | None) -> str:
 def _said(names: Iterable[str] | None) -> str:
     """Return ids as words."""
     return ", ".join(sorted(names or ())) or "nothing"
-
-
-def _who(task: object) -> str:
-    name = getattr(task, "name", None)
-    return str(task) if name is None else f"{name} #{getattr(task, 'number', '')}"

@@ -1,9 +1,12 @@
-"""What the tests of the simulation have to say at the end of the test run, whether they passed or failed.
+"""What the tests of the simulation have to say at the end of the test run, whether they passed or failed, and the bench
+of the judge's tests.
 
 Knows: where a test leaves its lines, `config.stash[LINES]`. Does not know: what they say.
 """
 
 import pytest
+
+from tests.simulation.bench import Bench
 
 LINES: pytest.StashKey[list[str]] = pytest.StashKey()
 
@@ -20,3 +23,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("simulation")
         for line in lines:
             terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """A mailbox that is connected and has no mail yet; the worker still holds the lease."""
+    connected = Bench()
+    connected.connect()
+    return connected

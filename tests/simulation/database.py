@@ -17,9 +17,11 @@ from mailmirror.model import (
     MailboxId,
     Parked,
     Policy,
+    Receipt,
     RunRequest,
     Thread,
     ThreadId,
+    Wanted,
     Watch,
 )
 from mailmirror.slice import Document, Path, Write
@@ -62,6 +64,8 @@ class Database:
     def mailbox(self, mailbox: MailboxId) -> Mailbox | None:
         task = self._there("mailbox")
         found = self._store.mailbox(mailbox)
+        if found is not None:
+            self._checkers[mailbox].read(task, found)
         if self._way.story.on:
             seen = f"cursor {found.cursor} hint {found.hint} {found.phase}" if found else "unknown"
             self._way.story.tell(task, f"reads the mailbox: {seen}")
@@ -107,6 +111,16 @@ class Database:
         self._way.story.tell(task, f"stores the watch: {watch.error or watch.expires_at}")
         self._back(task, "set_watch")
 
+    def want(self, mailbox: Mailbox, wanted: Wanted, *, due_at: datetime) -> bool:
+        task = self._there("want")
+        before = self._store.states.get(mailbox.email_address)
+        stored = self._store.want(mailbox, wanted, due_at=due_at)
+        if stored and before is not None:
+            self._checkers[mailbox.email_address].wished(before, wanted)
+        self._way.story.tell(task, f"wants it {wanted}, due {due_at:%Y-%m-%d %H:%M:%S}: {stored}")
+        self._back(task, "want")
+        return stored
+
     def request_run(self, mailbox: Mailbox, request: RunRequest, *, policy: Policy | None = None) -> bool:
         task = self._there("request_run")
         stored = self._store.request_run(mailbox, request, policy=policy)
@@ -125,8 +139,8 @@ class Database:
     def acquire(self, mailbox: Mailbox, *, owner: str, now: datetime, expires_at: datetime) -> Held:
         task = self._there("acquire")
         held = self._store.acquire(mailbox, owner=owner, now=now, expires_at=expires_at)
-        task.rests_until = held.mailbox.throttled_until
-        self._checkers[mailbox.email_address].acquired(task, self._way.hub.now(), expires_at)
+        task.rests_until = held.mailbox.throttled_until if held.mailbox.wanted == "live" else None
+        self._checkers[mailbox.email_address].acquired(task, self._way.hub.now(), expires_at, held.mailbox)
         if self._way.story.on:
             self._way.story.tell(task, "takes over the lease" if held.taken_over else "takes the lease")
         self._back(task, "acquire")
@@ -143,13 +157,15 @@ class Database:
     ) -> Held:
         task = self._there("commit")
         address = held.mailbox.email_address
-        before = self._store.states[address]
+        before = self._store.states.get(address)
         stored = self._store.commit(held, mailbox, writes, expires_at=expires_at, release=release)
         after = self._store.states[address]
+        assert before is not None
         if self._way.story.on:
             self._way.story.tell(task, _told(before, after, writes, release=release))
         if after is not before:
             self._meter.saved(task)
+            self._note(before, after)
         self._checkers[address].committed(
             task, before, after, writes, at=self._way.hub.now(), expires_at=expires_at, release=release
         )
@@ -159,6 +175,22 @@ class Database:
             stored = self._store.commit(held, mailbox, writes, expires_at=expires_at, release=release)
         self._back(task, "commit")
         return stored
+
+    def _note(self, before: Mailbox, after: Mailbox) -> None:
+        run, old = after.run, before.run
+        for event, happened in (
+            ("mailbox stopped", before.phase != after.phase == "stopped"),
+            ("mailbox live again", before.phase == "stopped" != after.phase != "purging"),
+            ("purge begun", before.purge is None is not after.purge),
+            ("run paused", run is not None and run.paused_until is not None is not (old and old.paused_until)),
+            ("policy run", run is not None and run.mode == "policy" and (old is None or old.id != run.id)),
+            (
+                "policy followed within a run",
+                run is not None and old is not None and run.id == old.id and run.policy != old.policy,
+            ),
+        ):
+            if happened:
+                self._faults.note(event)
 
     # Mirror
 
@@ -180,6 +212,30 @@ class Database:
         self._there("parked")
         return self._store.parked(mailbox)
 
+    # The end of a mailbox
+
+    def below(self, mailbox: MailboxId, *, limit: int) -> list[Path]:
+        task = self._there("below")
+        found = self._store.below(mailbox, limit=limit)
+        self._way.story.tell(task, f"finds {len(found)} documents left")
+        return found
+
+    def remove(self, held: Held, receipt: Receipt) -> None:
+        task = self._there("remove")
+        address = held.mailbox.email_address
+        before = self._store.states.get(address)
+        self._store.remove(held, receipt)
+        if before is not None and address not in self._store.states:
+            self._way.story.tell(task, f"removes the mailbox: {receipt}")
+            self._meter.forget(address)
+            self._faults.note("mailbox purged")
+            self._checkers[address].removed(task, before, receipt)
+        self._back(task, "remove")
+
+    def receipt(self, mailbox: MailboxId) -> Receipt | None:
+        self._there("receipt")
+        return self._store.receipt(mailbox)
+
 
 def _told(before: Mailbox, after: Mailbox, writes: Sequence[Write], *, release: bool) -> str:
     parts = ["commits"]
@@ -196,13 +252,21 @@ def _told(before: Mailbox, after: Mailbox, writes: Sequence[Write], *, release: 
             parts.append(f"{write.kind} {write.path[2]}/{write.path[3]}")
         elif write.path[0] == "parked":
             parts.append(f"{'unparks' if write.kind == 'delete' else 'parks'} {write.path[1]}")
+    return ", ".join([*parts, *_changed(before, after), *(["releases"] if release else [])])
+
+
+def _changed(before: Mailbox, after: Mailbox) -> Iterator[str]:
+    """What a commit changed of the state, besides cursor and run."""
+    if after.phase != before.phase:
+        yield f"phase {after.phase}"
+    if after.purge is not None and after.purge != before.purge:
+        yield f"purged {dict(after.purge.documents)} and {after.purge.objects} objects"
+    if after.run is not None and after.run.paused_until != (before.run.paused_until if before.run else None):
+        yield f"paused until {after.run.paused_until}"
     if after.problem != before.problem:
-        parts.append(f"problem {after.problem.code if after.problem else 'none'}")
+        yield f"problem {after.problem.code if after.problem else 'none'}"
     if after.suspect != before.suspect:
-        parts.append(f"suspect {' '.join(after.suspect) or 'none'}")
-    if release:
-        parts.append("releases")
-    return ", ".join(parts)
+        yield f"suspect {' '.join(after.suspect) or 'none'}"
 
 
 def _unheard(mailbox: MailboxId) -> None:

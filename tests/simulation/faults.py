@@ -20,15 +20,31 @@ GMAIL = (
     "gmail answer garbled",
 )
 HISTORY = ("history 404", "page token expired")
+SEARCH = ("search misses",)
+SECRETS = ("secret refused",)
 BATCH = ("batch part 500", "batch part 429", "batch part not answered", "batch refused")
 PUBSUB = ("push duplicated", "push delayed", "publish refused", "publish answer lost")
 NOTIFICATION = ("notification lost", "notification unknown", "notification ahead", "notification old", "push malformed")
 BLOBS = ("blob refused",)
 DEATH = ("killed before", "killed after", "instance killed", "napped")
-KINDS = STORE + GMAIL + HISTORY + BATCH + PUBSUB + NOTIFICATION + BLOBS + DEATH
+KINDS = STORE + GMAIL + HISTORY + SEARCH + SECRETS + BATCH + PUBSUB + NOTIFICATION + BLOBS + DEATH
+
+# No faults: what has to happen for seeds to prove anything of it.
+EVENTS = (
+    "connect or stop refused: being purged",
+    "mailbox live again",
+    "mailbox purged",
+    "mailbox stopped",
+    "policy followed within a run",
+    "policy run",
+    "purge begun",
+    "run paused",
+)
 
 # Calls of Gmail and the store are many, batches and notifications few.
 WEIGHTS = dict.fromkeys(NOTIFICATION + PUBSUB, 4.0) | dict.fromkeys((*BATCH, "page token expired"), 8.0)
+# Few policies name a date, and few mailboxes are purged.
+WEIGHTS |= dict.fromkeys(SEARCH + SECRETS, 50.0)
 WEIGHTS["history 404"] = 1 / 2
 # These start a listing again from its first page: more than a few, and none would ever end.
 MOST = {"history 404": 5, "page token expired": 10}
@@ -76,6 +92,10 @@ class Faults:
         """Count a fault that happens for a reason of its own."""
         self.struck[kind] += 1
         self.on_strike(kind)
+
+    def note(self, event: str) -> None:
+        """Count what is no fault, and has to happen for a seed to prove anything of it."""
+        self.struck[event] += 1
 
     def end(self) -> None:
         """Let nothing go wrong any more."""

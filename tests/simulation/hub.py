@@ -33,9 +33,21 @@ class Task:
         ended: called with what the invocation returned; a killed one has no end.
         died: called when it is killed.
         rests_until: until when the mailbox is not to be asked, as it was told when it took the lease.
+        slicing: whether it works on a slice of a run.
     """
 
-    __slots__ = ("alive", "died", "ended", "greenlet", "instance", "mailbox", "name", "number", "rests_until")
+    __slots__ = (
+        "alive",
+        "died",
+        "ended",
+        "greenlet",
+        "instance",
+        "mailbox",
+        "name",
+        "number",
+        "rests_until",
+        "slicing",
+    )
 
     def __init__(self, number: int, name: str, mailbox: str, instance: int, ended: "Ended", died: "Died") -> None:
         self.number = number
@@ -46,6 +58,7 @@ class Task:
         self.died = died
         self.alive = True
         self.rests_until: datetime | None = None
+        self.slicing = False
         self.greenlet: greenlet | None = None
 
 

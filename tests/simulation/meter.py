@@ -28,6 +28,7 @@ class Meter:
     def __init__(self) -> None:
         self._spent: dict[str, list[tuple[float, int]]] = {}
         self._unsaved: dict[int, list[tuple[str, int]]] = {}
+        self._forgotten: set[tuple[str, int]] = set()
 
     def spend(self, mailbox: str, method: str, task: Task, seconds: float) -> None:
         """Note a call as it is sent."""
@@ -39,6 +40,10 @@ class Meter:
         """The task has stored the level of its budget."""
         self._unsaved.pop(task.number, None)
 
+    def forget(self, mailbox: str) -> None:
+        """The mailbox was removed, and the level of its budget with it: what it spent is known to nobody."""
+        self._forgotten.add((mailbox, len(self._spent.get(mailbox, ()))))
+
     def total(self, mailbox: str) -> int:
         """Return the units spent by a mailbox."""
         return sum(units for _, units in self._spent.get(mailbox, ()))
@@ -49,6 +54,9 @@ class Meter:
         window: deque[tuple[float, int]] = deque()
         units = most = 0
         for index, (seconds, price) in enumerate(self._spent.get(mailbox, ())):
+            if (mailbox, index) in self._forgotten:
+                window.clear()
+                units = 0
             if index not in lost:
                 window.append((seconds, price))
                 units += price

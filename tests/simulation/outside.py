@@ -4,10 +4,14 @@ Knows: that each call takes its turn, and may be refused or answered in vain. Do
 an object holds.
 """
 
+from collections.abc import Mapping
+from itertools import islice
+
 from mailmirror.errors import StoreUnavailable
 from mailmirror.model import MailboxId
 from mailmirror.ports import Task as WorkTask
 
+from tests.simulation.checker import Checker
 from tests.simulation.hub import Task
 from tests.simulation.pubsub import PubSub
 from tests.simulation.way import Way
@@ -38,10 +42,12 @@ class Objects:
 
     Attributes:
         data: the objects by name.
+        checkers: who judges what is written and deleted, by mailbox.
     """
 
     def __init__(self, way: Way) -> None:
         self.data: dict[str, bytes] = {}
+        self.checkers: Mapping[MailboxId, Checker] = {}
         self._way = way
         self._versions: dict[str, int] = {}
         self._written = 0
@@ -51,6 +57,7 @@ class Objects:
         caller = self._there("put")
         self._written += 1
         self.data[name], self._versions[name] = data, self._written
+        self._judge(name).wrote(caller, name)
         self._way.story.tell(caller, f"stores {name}")
         self._way.back(caller)
         return f"memory://{name}"
@@ -63,14 +70,26 @@ class Objects:
         self._way.back(caller)
         return version
 
+    def versions(self, prefix: str, *, limit: int) -> dict[str, int]:
+        """List objects by the beginning of their names, in order."""
+        caller = self._there("versions")
+        found = {name: self._versions[name] for name in sorted(self._versions) if name.startswith(prefix)}
+        self._way.story.tell(caller, f"lists {prefix}: {len(found)}")
+        self._way.back(caller)
+        return dict(islice(found.items(), limit))
+
     def delete(self, name: str, version: int) -> None:
         """Forget an object if it is still that one."""
         caller = self._there("delete")
         same = self._versions.get(name) == version
         if same:
             del self.data[name], self._versions[name]
+            self._judge(name).deleted(caller, name)
         self._way.story.tell(caller, f"removes {name}" if same else f"finds {name} gone or replaced")
         self._way.back(caller)
+
+    def _judge(self, name: str) -> Checker:
+        return self.checkers[name.partition("/")[0]]
 
     def _there(self, call: str) -> Task:
         caller = self._way.there(call)

@@ -89,12 +89,12 @@ PLANTED: tuple[Planted, ...] = (
     # The cursor is derived from what was applied, in the same commit (law 1).
     Planted(
         "cursor from the notification",
-        25,
+        100,
         [Patch("catch_up", "head = head or page.history_id", "head = self.target or head or page.history_id")],
     ),
     Planted(
         "cursor from the last page",
-        800,
+        1600,
         [Patch("catch_up", "head = head or page.history_id", "head = page.history_id")],
     ),
     Planted(
@@ -122,7 +122,7 @@ PLANTED: tuple[Planted, ...] = (
     ),
     Planted(
         "history read from one above the cursor",
-        200,
+        800,
         [Patch("catch_up", "hold.gmail.history(start,", "hold.gmail.history(start + 1,")],
     ),
     Planted(
@@ -152,7 +152,7 @@ PLANTED: tuple[Planted, ...] = (
         [
             Patch(
                 "catch_up",
-                'reconcile.start(hold, "repair", "Gmail\'s history had expired.")',
+                'reconcile.start(hold, "repair", "Gmail\'s history had expired.", recovery=self.recovery)',
                 "hold.commit(_at(hold.mailbox, hold.gmail.profile().history_id))",
             )
         ],
@@ -163,7 +163,8 @@ PLANTED: tuple[Planted, ...] = (
         [
             Patch(
                 "catch_up",
-                'reconcile.start(hold, "repair", "Gmail\'s history had expired.")\n                return True',
+                'reconcile.start(hold, "repair", "Gmail\'s history had expired.", recovery=self.recovery)\n'
+                "                return True",
                 "return False",
             )
         ],
@@ -285,21 +286,21 @@ PLANTED: tuple[Planted, ...] = (
     Planted(
         "hint dropped when history lags",
         200,
-        [Patch("engine", "UNREACHABLE_AFTER = timedelta(minutes=10)", "UNREACHABLE_AFTER = timedelta(0)")],
+        [Patch("hints", "UNREACHABLE_AFTER = timedelta(minutes=10)", "UNREACHABLE_AFTER = timedelta(0)")],
     ),
     Planted(
         "hint that never comes true kept",
-        50,
-        [Patch("engine", "UNREACHABLE_AFTER = timedelta(minutes=10)", "UNREACHABLE_AFTER = timedelta.max")],
+        200,
+        [Patch("hints", "UNREACHABLE_AFTER = timedelta(minutes=10)", "UNREACHABLE_AFTER = timedelta.max")],
     ),
     Planted(
         "lagging history acknowledged",
         200,
-        [Patch("engine", 'raise HistoryLag(f"Gmail\'s history does not show {target} yet.")', "return True")],
+        [Patch("hints", 'raise HistoryLag(f"Gmail\'s history does not show {target} yet.")', "return True")],
     ),
     Planted(
         "released before the cursor is where the hint is",
-        25,
+        100,
         [Patch("catch_up", "self.release and mailbox.cursor >= self.target", "self.release")],
     ),
     Planted(
@@ -312,8 +313,8 @@ PLANTED: tuple[Planted, ...] = (
         "extras deleted though newer than the signpost",
         100,
         [
-            Patch("planner", " if entries[message_id].history_id <= run.signpost]", "]"),
-            Patch("reconcile", "is not None and e.history_id > run.signpost}", "is not None and not e}"),
+            Patch("planner", "    return entry.history_id <= run.signpost or not", "    return True or not"),
+            Patch("mending", "return entry.history_id > run.signpost or run.policy", "return run.policy"),
         ],
     ),
     Planted(
@@ -324,7 +325,7 @@ PLANTED: tuple[Planted, ...] = (
     Planted(
         "signpost kept when a run starts again",
         400,
-        [Patch("reconcile", "            signpost=profile.history_id,\n            stage", "            stage")],
+        [Patch("reconcile", "mailbox, reason, signpost=signpost)", "mailbox, reason, signpost=under_way.signpost)")],
     ),
     Planted(
         "second gap forgets the first",
@@ -334,7 +335,7 @@ PLANTED: tuple[Planted, ...] = (
     Planted(
         "gap during a run not listed",
         800,
-        [Patch("reconcile", '            stage="listing",\n', "")],
+        [Patch("reconcile", '        stage="listing",\n        listing', "        listing")],
     ),
     Planted(
         "rest of a listing skipped when its page token expires",
@@ -342,8 +343,8 @@ PLANTED: tuple[Planted, ...] = (
         [
             Patch(
                 "listing",
-                'replace(run, listing="messages", page_token=None, first_page=run.pages, listed=0), []',
-                "_next_listing(hold, replace(run, page_token=None)), []",
+                'replace(run, listing="messages", scope=0, page_token=None, first_page=run.pages, listed=0), []',
+                "_next_scope(hold, run), []",
             )
         ],
     ),
@@ -365,15 +366,23 @@ PLANTED: tuple[Planted, ...] = (
             Patch(
                 "adapters.gmail.gets",
                 "            elif isinstance(answer, BadRequest):\n",
-                "            elif isinstance(answer, Throttled) and len(ids) > 1:\n"
+                "            elif isinstance(answer, Throttled) and len(gets) > 1:\n"
                 "                continue\n"
                 "            elif isinstance(answer, BadRequest):\n",
             ),
-            Patch("adapters.gmail.gets", "{item_id: self.found[item_id] for item_id in ids}", "dict(self.found)"),
+            Patch("adapters.gmail.gets", "{get: results[get] for get in gets}", "results"),
+            Patch(
+                "adapters.gmail.client",
+                "return {i: found[MESSAGE, i] for i in messages}, {i: found[THREAD, i] for i in threads}",
+                "return {i: a for (kind, i), a in found.items() if kind == MESSAGE}, {\n"
+                "            i: a for (kind, i), a in found.items() if kind == THREAD\n"
+                "        }",
+            ),
+            Patch("fetch", "isinstance(answers[message_id], Gone)]", "isinstance(answers.get(message_id), Gone)]"),
             Patch(
                 "fetch",
-                "    missing = [",
-                "    wanted = {i: t for i, t in wanted.items() if i in answers}\n    missing = [",
+                "        match answers[message_id]:\n",
+                "        if message_id not in answers:\n            continue\n        match answers[message_id]:\n",
             ),
             Patch("mending", "match answers[item.thread_id]:", "match answers.get(item.thread_id):"),
         ],
@@ -384,9 +393,14 @@ PLANTED: tuple[Planted, ...] = (
         [
             Patch(
                 "planner",
+                "if change.added or any(policy.enters(step.added, step.removed) for step in change.steps):",
+                "if change.added:",
+            ),
+            Patch(
+                "planner",
                 '        return "ignore"\n    return "fetch"',
                 '        return "ignore"\n    return "relabel"',
-            )
+            ),
         ],
     ),
     Planted(
@@ -432,12 +446,12 @@ PLANTED: tuple[Planted, ...] = (
     # The documents fit one another, whatever comes twice or late.
     Planted(
         "old label changes replayed on a newer copy",
-        400,
+        1600,
         [Patch("history", "if step.record_id > after:", "if step.record_id:")],
     ),
     Planted(
         "deletion lost when labels changed before it",
-        1200,
+        2000,
         [Patch("history", "t.deleted, t.told", "t.deleted and not t.steps, t.told")],
     ),
     Planted(
@@ -463,11 +477,11 @@ PLANTED: tuple[Planted, ...] = (
     ),
     Planted(
         "message that left the policy kept",
-        100,
+        200,
         [
             Patch(
                 "mirror",
-                "        if not self.policy.wants(labels):\n            self._remove(message_id, ",
+                "        if not self.policy.wants(labels, entry.internal_date):\n            self._remove(message_id, ",
                 "        if not labels:\n            self._remove(message_id, ",
             )
         ],
@@ -480,12 +494,12 @@ PLANTED: tuple[Planted, ...] = (
     # Quota is spent on purpose, and the mailbox says what is wrong (laws 7 and 8).
     Planted(
         "problem not written",
-        800,
-        [Patch("engine", "problem=Problem(type(error).__name__, str(error), error.action, now)", "problem=None")],
+        1600,
+        [Patch("engine", "problem=Problem(name, str(error), error.action, now, since or now)", "problem=None")],
     ),
     Planted(
         "problem never cleared",
-        25,
+        100,
         [
             Patch(
                 "engine", "replace(hold.mailbox, problem=None, throttled_until=None), release", "hold.mailbox, release"
@@ -499,12 +513,13 @@ PLANTED: tuple[Planted, ...] = (
     ),
     Planted(
         "hint cleared at the end of a turn",
-        800,
+        1600,
         [
             Patch(
                 "engine",
-                "            fresh = self.store.mailbox",
-                "            self.store.drop_hint(errand.mailbox)\n            fresh = self.store.mailbox",
+                "            fresh = self.store.mailbox(errand.mailbox)",
+                "            self.store.drop_hint(errand.mailbox)\n"
+                "            fresh = self.store.mailbox(errand.mailbox)",
             )
         ],
     ),
@@ -526,7 +541,7 @@ PLANTED: tuple[Planted, ...] = (
     Planted(
         "batch paid for as one call",
         2000,
-        [Patch("adapters.gmail.calls", "self._prices[method] * len(ids)", "self._prices[method]")],
+        [Patch("adapters.gmail.calls", "sum(self._prices[method] for method, _ in gets)", "self._prices[gets[0][0]]")],
     ),
     Planted(
         "time named by Gmail ignored",
@@ -535,8 +550,269 @@ PLANTED: tuple[Planted, ...] = (
     ),
     Planted(
         "level of the budget not stored",
-        1200,
+        1600,
         [Patch("lease", "quota=self.gmail.quota, ", "")],
+    ),
+    # The mirror follows its policy, at the price of the difference.
+    Planted(
+        "run goes on under the policy before",
+        1600,
+        [
+            Patch(
+                "reconcile",
+                'if self.run.policy != self.hold.mailbox.policy and self.run.stage != "closing":',
+                "if not self.run.id:",
+            )
+        ],
+    ),
+    Planted(
+        "policy changed without a run that follows it",
+        1600,
+        [
+            Patch(
+                "mailboxes",
+                "if not store.request_run(existing, existing.pending_request or request, policy=policy):",
+                "if not store.request_run(existing, existing.request or request, policy=policy):",
+            )
+        ],
+    ),
+    Planted(
+        "extra found by a search that misses it",
+        2000,
+        [
+            Patch(
+                "mending",
+                "return entry.history_id > run.signpost or run.policy.since is not None",
+                "return entry.history_id > run.signpost",
+            )
+        ],
+    ),
+    Planted(
+        "what is older than the policy kept",
+        2000,
+        [Patch("planner", "entry.internal_date < policy.since}", "entry.internal_date < policy.since and not entry}")],
+    ),
+    Planted(
+        "search that leaves out the second it names",
+        2000,
+        [Patch("adapters.gmail.client", "math.floor(since.timestamp()) - 1", "math.ceil(since.timestamp())")],
+    ),
+    Planted(
+        "only the first label of a policy listed",
+        2000,
+        [Patch("listing", "for label in sorted(policy.label_ids)]", "for label in sorted(policy.label_ids)[:1]]")],
+    ),
+    Planted(
+        "listing that starts again in the middle",
+        2000,
+        [Patch("listing", 'replace(run, listing="messages", scope=0, page', 'replace(run, listing="messages", page')],
+    ),
+    Planted(
+        "listing by a label that somebody deleted",
+        1600,
+        [Patch("listing", "return all(hold.mailbox.labels.get(label) for label in named)", "return True")],
+    ),
+    Planted(
+        "message that gets a label of the policy ignored",
+        400,
+        [Patch("model", "or added.intersection(self.label_ids))", ")")],
+    ),
+    Planted(
+        "mirrored messages fetched again by a policy run",
+        800,
+        [
+            Patch(
+                "planner",
+                'missing = wanted if run.mode == "full" else',
+                'missing = wanted if run.mode in ("full", "policy") else',
+            ),
+            Patch("mending", 'run.mode == "full"', 'run.mode in ("full", "policy")'),
+        ],
+    ),
+    Planted(
+        "bodies fetched that the policy leaves out",
+        1600,
+        [
+            Patch(
+                "fetch",
+                "return hold.gmail.messages(ids, bodies=hold.mailbox.policy.bodies)",
+                "return hold.gmail.messages(ids)",
+            )
+        ],
+    ),
+    Planted(
+        "bodies left where the policy leaves them out",
+        2000,
+        [
+            Patch(
+                "planner",
+                "if not (missing or look or extra or stale or strip):",
+                "if not (missing or look or extra or stale):",
+            )
+        ],
+    ),
+    Planted(
+        "large bodies left in Cloud Storage",
+        2000,
+        [
+            Patch(
+                "mirror",
+                '            if entry.stored == "storage":\n'
+                "                self.blobs.append(message_id)\n"
+                "            self.entries[place]",
+                "            self.entries[place]",
+            )
+        ],
+    ),
+    Planted(
+        "policy run told as news",
+        400,
+        [
+            Patch(
+                "reconcile",
+                '"backfill" if self.run.mode in ("first", "policy") else',
+                '"backfill" if self.run.mode == "first" else "live" if self.run.mode == "policy" else',
+            )
+        ],
+    ),
+    # The life of a mailbox: what is wanted is carried out, whoever dies.
+    Planted(
+        "what is wanted overwritten by a commit",
+        400,
+        [
+            Patch(
+                "fence",
+                '{**changed, "revision": revision}',
+                '{**changed, "wanted": mailbox.wanted, "revision": revision}',
+            )
+        ],
+    ),
+    Planted(
+        "stop moves the cursor",
+        400,
+        [
+            Patch(
+                "stop",
+                'phase="stopped", problem=None',
+                'phase="stopped", cursor=hold.gmail.profile().history_id, problem=None',
+            )
+        ],
+    ),
+    Planted(
+        "run goes on though it is to stop",
+        800,
+        [
+            Patch(
+                "engine",
+                "            hold.refresh()\n"
+                '            if hold.mailbox.wanted != "live":\n'
+                "                return False\n",
+                "            hold.refresh()\n",
+            )
+        ],
+    ),
+    Planted(
+        "stop leaves the watch to itself",
+        2000,
+        [Patch("stop", "        hold.gmail.stop()\n", "        pass\n")],
+    ),
+    Planted(
+        "watch stopped in silence",
+        800,
+        [
+            Patch(
+                "stop",
+                "    hold.store.set_watch("
+                "address, replace(hold.mailbox.watch, expires_at=hold.clock.now(), error=None))\n",
+                "",
+            ),
+            Patch("mailboxes", 'task = "renew"\n        elif', 'task = "sync"\n        elif'),
+        ],
+    ),
+    Planted(
+        "live again from the newest history id",
+        800,
+        [
+            Patch(
+                "engine",
+                "            hold.commit(hold.mailbox)\n        if errand.renew",
+                "            hold.commit(replace(hold.mailbox, cursor=hold.gmail.profile().history_id))\n"
+                "        if errand.renew",
+            )
+        ],
+    ),
+    Planted(
+        "stopped mailbox swept for ever",
+        800,
+        [Patch("mailboxes", "if at_rest(mailbox) and mailbox.next_due_at != NEVER:", "if not mailbox:")],
+    ),
+    Planted(
+        "purge skips what is below its documents",
+        400,
+        [
+            Patch(
+                "purge",
+                "paths = hold.store.below(hold.mailbox.email_address, limit=DOCUMENTS)",
+                "paths = [p for p in hold.store.below(hold.mailbox.email_address, limit=DOCUMENTS) if len(p) == 2]",
+            )
+        ],
+    ),
+    Planted(
+        "mailbox removed before its objects",
+        400,
+        [Patch("purge", "while _documents(hold) or _objects(hold):", "while _documents(hold):")],
+    ),
+    Planted(
+        "purge begins again with each worker",
+        800,
+        [Patch("purge", "    if hold.mailbox.purge is None:\n        _begin", "    if hold.mailbox:\n        _begin")],
+    ),
+    Planted(
+        "purge counts in a commit of its own",
+        400,
+        [
+            Patch(
+                "purge",
+                '    hold.commit(after, writes=[Write("delete", path) for path in paths])',
+                "    hold.commit(after)\n"
+                '    hold.commit(hold.mailbox, writes=[Write("delete", path) for path in paths])',
+            )
+        ],
+    ),
+    Planted(
+        "connected while it is purged",
+        2000,
+        [
+            Patch(
+                "mailboxes",
+                'if existing is not None and existing.wanted == "purged":',
+                "if existing is not None and not existing:",
+            )
+        ],
+    ),
+    Planted(
+        "day's limit stops live mail",
+        2000,
+        [
+            Patch(
+                "engine",
+                "        self._paused(hold)\n        catch_up",
+                "        if self._paused(hold):\n"
+                "            hold.commit(hold.mailbox, release=True)\n"
+                "            return True\n"
+                "        catch_up",
+            )
+        ],
+    ),
+    Planted(
+        "day's limit ignored once a run is under way",
+        2000,
+        [Patch("engine", "            if self._paused(hold):\n                return True\n", "")],
+    ),
+    Planted(
+        "day that never ends",
+        2000,
+        [Patch("quota", "            self._today = 0\n", "            self._today += 0\n")],
     ),
 )
 

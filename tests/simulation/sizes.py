@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from mailmirror import content, listing, planner, reconcile, retry
+from mailmirror import content, listing, planner, purge, reconcile, retry
 from mailmirror.adapters.gmail import calls
 from mailmirror.mirror import Sheet
 
@@ -23,6 +23,8 @@ NAMES: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
     (reconcile, "CLEAR", (1, 3, 400)),
     (listing, "READ", (1, 100)),
     (retry, "RETRIES", (1, 25)),
+    (purge, "DOCUMENTS", (1, 3, 400)),
+    (purge, "OBJECTS", (1, 100)),
     (calls, "MAX_BATCH", (2, 25)),
 )
 MAX_WRITES = (5, 8, 350)

@@ -11,6 +11,7 @@ whoever reads one must not either. Nothing here depends on the order in which a 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
+from itertools import islice
 from operator import attrgetter
 from threading import RLock
 from typing import Any
@@ -27,9 +28,11 @@ from mailmirror.model import (
     MailboxId,
     Parked,
     Policy,
+    Receipt,
     RunRequest,
     Thread,
     ThreadId,
+    Wanted,
     Watch,
 )
 from mailmirror.slice import Document, Path, Write
@@ -49,6 +52,7 @@ class MemoryStore:
     Attributes:
         states: the mailboxes.
         leases: their leases. The version of a lease is the number of the write that stored it, among all writes.
+        receipts: what is left of the mailboxes that were purged.
         collections: the documents by id, for each mailbox and collection below it: `threads`, or `runs/r1/pages`.
 
     Example:
@@ -60,6 +64,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.states: dict[MailboxId, Mailbox] = {}
         self.leases: dict[MailboxId, Lease] = {}
+        self.receipts: dict[MailboxId, Receipt] = {}
         self.collections: dict[tuple[MailboxId, str], Documents] = {}
         self._writes = 0
         self._turn = RLock()
@@ -90,7 +95,8 @@ class MemoryStore:
 
     def watches_expiring(self, before: datetime) -> Iterator[Due]:
         with self._turn:
-            times = [(state.watch.expires_at, address) for address, state in self.states.items()]
+            live = [(address, state) for address, state in self.states.items() if state.wanted == "live"]
+            times = [(state.watch.expires_at, address) for address, state in live]
         return _in_order((at, address) for at, address in times if at < before)
 
     def raise_hint(self, mailbox: MailboxId, history_id: HistoryId, due_at: datetime | None = None) -> None:
@@ -106,6 +112,14 @@ class MemoryStore:
     def set_watch(self, mailbox: MailboxId, watch: Watch) -> None:
         with self._turn:
             self._store(replace(self._known(mailbox), watch=watch))
+
+    def want(self, mailbox: Mailbox, wanted: Wanted, *, due_at: datetime) -> bool:
+        with self._turn:
+            state = self._known(mailbox.email_address)
+            if state.wanted != mailbox.wanted:
+                return False
+            self._store(replace(state, wanted=wanted, next_due_at=_plain(due_at)))
+        return True
 
     def request_run(self, mailbox: Mailbox, request: RunRequest, *, policy: Policy | None = None) -> bool:
         with self._turn:
@@ -125,7 +139,7 @@ class MemoryStore:
         with self._turn:
             current = self.leases.get(address)
             wanted = fence.take(current, owner=owner, now=now, expires_at=expires_at)
-            if wanted.revision != mailbox.revision:
+            if current is None or current.revision != mailbox.revision:
                 mailbox = self._known(address)
             lease = self._store_lease(address, wanted)
         return Held(lease=lease, mailbox=mailbox, taken_over=current is not None and current.owner != "")
@@ -180,6 +194,30 @@ class MemoryStore:
         in_order = sorted(stored, key=lambda item: (item[1]["nextAttemptAt"], item[0]))
         return [from_document(Parked, document) for _, document in in_order]
 
+    # The end of a mailbox
+
+    def below(self, mailbox: MailboxId, *, limit: int) -> list[Path]:
+        with self._turn:
+            places = sorted(place for address, place in self.collections if address == mailbox)
+            paths = ((*place.split("/"), name) for place in places for name in sorted(self.collections[mailbox, place]))
+            return list(islice(paths, limit))
+
+    def remove(self, held: Held, receipt: Receipt) -> None:
+        address = held.mailbox.email_address
+        with self._turn:
+            current = self.leases.get(address)
+            if current is None or current.version != held.lease.version:
+                if self.receipts.get(address) == receipt:
+                    return
+                raise LeaseLost("Another worker took the lease; nothing was removed.")
+            self._writes += 1
+            self.states.pop(address, None)
+            del self.leases[address]
+            self.receipts[address] = receipt
+
+    def receipt(self, mailbox: MailboxId) -> Receipt | None:
+        return self.receipts.get(mailbox)
+
     # Inside
 
     def _known(self, mailbox: MailboxId) -> Mailbox:
@@ -232,9 +270,7 @@ class MemoryStore:
 
     def _put(self, mailbox: MailboxId, path: Path, document: Document | None) -> None:
         self._writes += 1
-        if not path:
-            self.states.pop(mailbox, None)
-        elif document is None:
+        if document is None:
             self.collections.get((mailbox, _collection(path)), {}).pop(path[-1], None)
         else:
             self.collections.setdefault((mailbox, _collection(path)), {})[path[-1]] = document

@@ -10,7 +10,7 @@ from random import Random
 
 from local.gmail.mailbox import Mailbox
 from tests.simulation import mails
-from tests.simulation.gmail import Post
+from tests.simulation.gmail import Post, Telling
 from tests.simulation.story import Story
 
 LABELS = ("STARRED", "IMPORTANT", "UNREAD", "INBOX")
@@ -32,6 +32,7 @@ class User:
         # How the user is: what each may do, and how often.
         self._acts: list[tuple[Act, float]] = [
             (self.receives, 30),
+            (self.imports, 5),
             (self.relabels, 25),
             (self.trashes, 8),
             (self.untrashes, 6),
@@ -47,6 +48,16 @@ class User:
             (self.loses_history, rng.choice([0, 0, 2, 8])),
             (self.loses_page_tokens, rng.choice([0, 2])),
         ]
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels that there are, or were, for this user to put on messages."""
+        return list(self._labels)
+
+    @property
+    def dates(self) -> list[int]:
+        """When Gmail accepted the messages that there are, in milliseconds."""
+        return [message.internal_date for message in self._gmail._state.messages.values()]
 
     def act(self) -> None:
         """Do one thing or another."""
@@ -78,6 +89,15 @@ class User:
         self._tell(f"receives {message_id} {' '.join(labels)}")
         if self._post.moody:
             self.poisons(message_id)
+
+    def imports(self) -> None:
+        """A message arrives that is older than it looks: imported from elsewhere, with the date that it had there."""
+        rng = self._rng
+        date = self._post.way.hub.now() - timedelta(seconds=rng.choice([30, 3600, 86_400 * 40]) * rng.random())
+        labels = rng.choice([["INBOX"], [rng.choice(self._labels)], []])
+        message_id = self._gmail.deliver(rng.choice(mails.SOURCES), label_ids=labels, internal_date=date)
+        mails.prepare(self._gmail._state.messages[message_id])
+        self._tell(f"imports {message_id} of {date} {' '.join(labels)}")
 
     def poisons(self, message_id: str) -> None:
         """A message turns out to be one that cannot be read, or that kills who reads it."""
@@ -187,6 +207,8 @@ class User:
         gmail.get_lag = timedelta(seconds=rng.choice([0, 0, 0, 2, 40, 150]))
         gmail.empty_page_chance = rng.choice([0.0, 0.0, 0.3])
         self._post.moody = rng.random() < 0.15
+        tellings: tuple[Telling, ...] = ("then", "then", "then", "then", "now", "never")
+        self._post.telling = rng.choice(tellings)
 
     def quiets(self) -> None:
         """Lags end and nothing new goes wrong; what cannot be read stays so."""

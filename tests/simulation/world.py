@@ -5,12 +5,13 @@
                      Scheduler, administrators, adversary    └────────────────────► Database ──► MemoryStore
                                                                                        └──► Checker, at each commit
 
-Knows: how the parts are wired, how a storm and the calm after it go, and what must be so at the end. Does not know:
+Knows: how the parts are wired, how a storm goes, and who calls. Does not know: what must be so at the end (`calm`),
 what is right at a commit (`checker`) or how calls take turns (`hub`).
 
 A seed is a storm of seconds or hours with faults of its own choice; then perhaps a lasting trouble, of which the
-mailbox must tell in words; then calm, in which the mirror must come to equal the mailbox; then one more message, which
-must cost what one message costs.
+mailbox must tell in words; then calm, in which what is wanted of each mailbox must come true by sweeps alone: the
+mirror equals the mailbox under the last policy, or it rests, or nothing is left of it. What rests is left alone for a
+while, and connected again. Then comes one more message, which must cost what one message costs.
 """
 
 import hashlib
@@ -25,17 +26,20 @@ from functools import partial
 from itertools import count
 from random import Random
 
-from mailmirror.app import App, TriggerMode
+from mailmirror.app import App
 from mailmirror.errors import MailmirrorError
 from mailmirror.lease import Pace
-from mailmirror.model import Mailbox, Policy
+from mailmirror.model import Policy
 from mailmirror.quota import PRICES
+from mailmirror.reconcile import Recovery
 
 from local.gmail.history import Record
 from local.gmail.mailbox import Mailbox as GmailMailbox
 from local.gmail.watch import Notification
 from tests.simulation import sizes
-from tests.simulation.checker import Checker, Violation
+from tests.simulation.administrators import Administrators, Answer
+from tests.simulation.calm import SWEEP_SECONDS, Calm, paused
+from tests.simulation.checker import Checker
 from tests.simulation.database import Database
 from tests.simulation.faults import NOTIFICATION, PUBSUB, Faults
 from tests.simulation.gmail import Accounts, Post
@@ -46,19 +50,11 @@ from tests.simulation.pubsub import Letter, PubSub, envelope
 from tests.simulation.store import MemoryStore
 from tests.simulation.story import Story
 from tests.simulation.user import User
+from tests.simulation.violation import Violation
 from tests.simulation.way import Way
 
 ADDRESSES = ("ada@example.com", "bob@example.com")
 INSTANCES = 3
-SWEEP_SECONDS = 300.0
-# A mailbox that says nothing is equal so long after the last fault: the time until a quiet mailbox is due, the sweep,
-# and the work. One that says why it is not may take until the last retry of a parked message.
-SILENT_HOURS = 1.0
-MOST_HOURS = 14.0
-# What a trouble that lasts may take until the mailbox says so.
-TROUBLE_HOURS = 4.0
-# history.list for notification and watch, each with an empty page; messages.get, labels.list, and a watch that was due.
-ONE_MESSAGE = 4 * 2 + 20 + 1 + 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +129,11 @@ class World:
         self.memory = MemoryStore()
         self.objects = Objects(way)
         self.checkers: dict[str, Checker] = {}
+        self.objects.checkers = self.checkers
         self.posts: dict[str, Post] = {}
-        self.users: list[User] = []
+        self.users: dict[str, User] = {}
         self.units_per_minute = rng.choice([500, 1_000, 6_000, 6_000_000])
+        self.units_per_day = rng.choice([300, 1000]) if rng.random() < 0.04 else None
         for address in ADDRESSES[: rng.choice([1, 1, 1, 2])]:
             self._move_in(address, way)
         self.way = way
@@ -145,11 +143,13 @@ class World:
         self.owed: Counter[str] = Counter()
         store = Database(way, self.memory, self.checkers, self.meter)
         store.on_drop = self._hint_dropped
-        accounts = Accounts(self.hub, self.posts, self.units_per_minute)
+        accounts = Accounts(self.hub, self.posts, self.units_per_minute, self.units_per_day)
         step = timedelta(seconds=rng.choice([1, 20, 480, 480]))
-        self.apps = [self._app(store, accounts, step) for _ in range(INSTANCES)]
+        recovery: Recovery = "full" if rng.random() < 0.1 else "thread-history"
+        self.apps = [self._app(store, accounts, step, recovery) for _ in range(INSTANCES)]
+        self.administrators = Administrators(self.hub, self.users, self.memory.states, self._call, self.faults.note)
 
-    def _app(self, store: Database, accounts: Accounts, step: timedelta) -> App:
+    def _app(self, store: Database, accounts: Accounts, step: timedelta, recovery: Recovery) -> App:
         return App(
             accounts=accounts,
             store=store,
@@ -161,6 +161,9 @@ class World:
             pace=Pace(),
             step=step,
             new_run_id=lambda: f"requested-{next(self._runs)}",
+            units_per_minute=self.units_per_minute,
+            units_per_day=self.units_per_day,
+            recovery=recovery,
         )
 
     def _move_in(self, address: str, way: Way) -> None:
@@ -169,7 +172,7 @@ class World:
         if rng.random() < 0.1:
             # The next ids have one digit more.
             gmail._state.log.head = gmail._state.log.floor = 10 ** rng.choice([5, 6]) - rng.randrange(1, 300)
-        checker = Checker(address, gmail, self.memory, self.objects.data)
+        checker = Checker(address, gmail, self.memory, self.objects.data, self.units_per_day)
         append = gmail._state.log.append
 
         def recorded(record: Record) -> None:
@@ -179,73 +182,82 @@ class World:
         gmail._state.log.append = recorded  # type: ignore[method-assign]
         gmail.on_notification = self._notified
         self.checkers[address] = checker
-        self.posts[address] = Post(way, gmail, checker, self.meter, rng.choice([1, 3, 3, 500]))
-        self.users.append(User(rng, self.posts[address], self.story))
+        page = rng.choice([1, 3, 3, 500])
+        self.posts[address] = Post(way, gmail, checker, self.meter, page, self.memory.states)
+        self.users[address] = User(rng, self.posts[address], self.story)
 
     # What happens
 
     def live(self) -> None:
-        """Storm, trouble, calm, and one more message.
+        """Storm, and then calm.
 
         Raises:
             Violation: something is wrong.
         """
         self._storm()
         self.faults.end()
-        for user in self.users:
-            user.quiets()
-        self._trouble()
-        for user in self.users:
-            user.calms_down()
-        self._settle(MOST_HOURS, self._all_equal, "The mirror does not come to equal the mailbox.")
-        # What still comes of old pushes must not change that, and is not counted as the cost of what comes next.
-        while not self.hub.idle:
-            self.hub.run(self.hub.seconds + 60)
-        self._settle(SILENT_HOURS, self._all_equal, "An old push undid the mirror.")
-        self._one_more()
-        for address in self.posts:
-            most = self.meter.most_in_a_minute(address)
-            if most > self.units_per_minute:
-                raise Violation(f"{address} spent {most} units in a minute that allows {self.units_per_minute}.")
+        Calm(self).comes()
 
     def _storm(self) -> None:
         rng, hub = self.rng, self.hub
-        for user in self.users:
+        for user in self.users.values():
             for _ in range(40 if rng.random() < 0.03 else rng.choice([0, 1, 2, 6])):
                 user.receives()
             user.moods()
         self.faults.draw()
         hub.pace = rng.choice([0.05, 0.5, 3.0])
         length = rng.choice([20.0, 120.0, 900.0, 2400.0])
-        for address in self.posts:
-            hub.at(rng.random(), partial(self._connects, address))
-        # Some users do everything at once.
-        span = rng.choice([length, length, 10.0])
-        first = (length - span) * rng.random()
-        for user in self.users:
-            for _ in range(rng.choice([1, 3, 5, 12])):
-                hub.at(first + span * rng.random(), user.act)
-        for _ in range(rng.choice([0, 0, 1, 3])):
-            hub.at(length * rng.random(), self._adversary)
-        for _ in range(rng.choice([0, 0, 1, 2])):
-            hub.at(length * rng.random(), self._administrator)
+        self._people(length)
         moment = SWEEP_SECONDS * rng.random()
         while moment < length:
-            hub.at(moment, self._sweep)
+            hub.at(moment, self.sweep)
             moment += SWEEP_SECONDS
         if rng.random() < 0.1:
-            hub.at(length * rng.random(), self._renew)
+            hub.at(length * rng.random(), self.renew)
         if rng.random() < 0.1:
             self._revokes(length)
         hub.run(length)
         if rng.random() < 0.03:
             self._nobody_sweeps()
 
+    def _people(self, length: float) -> None:
+        """Let users, administrators and an adversary do things in the time of the storm."""
+        rng, hub = self.rng, self.hub
+        for address in self.posts:
+            policy = Policy(include_spam_trash=rng.random() < 0.6, drafts=rng.random() < 0.3)
+            if rng.random() < 0.3:
+                policy = self.administrators.policy(address)
+            hub.at(rng.random(), partial(self.administrators.connects, address, policy))
+        # Some users do everything at once.
+        span = rng.choice([length, length, 10.0])
+        first = (length - span) * rng.random()
+        for user in self.users.values():
+            for _ in range(rng.choice([1, 3, 5, 12])):
+                hub.at(first + span * rng.random(), user.act)
+        for _ in range(rng.choice([0, 0, 1, 3])):
+            hub.at(length * rng.random(), self._adversary)
+        for _ in range(rng.choice([0, 0, 1, 2])):
+            hub.at(length * rng.random(), self._administrator)
+        if rng.random() < 0.25:
+            self._administrators_meet(first, span)
+
+    def _administrators_meet(self, first: float, span: float) -> None:
+        """Several of them have a mind of their own about the same mailbox, and want what another has just undone."""
+        rng, people = self.rng, self.administrators
+        address = rng.choice(list(self.posts))
+        policies, life = (
+            [people.changes_policy],
+            [people.stops, people.stops, people.connects, people.deletes, people.deletes],
+        )
+        acts = rng.choice([policies, life, [*policies, *life]])
+        for _ in range(rng.choice([1, 2, 2, 4])):
+            self.hub.at(first + span * rng.random(), partial(rng.choice(acts), address))
+
     def _nobody_sweeps(self) -> None:
         """For more than a week: the watch lapses, and mail goes on."""
         self.faults.strike("watch lapsed")
         self.hub.run(self.hub.seconds + 8 * 86_400)
-        for user in self.users:
+        for user in self.users.values():
             user.act()
 
     def _revokes(self, length: float) -> None:
@@ -260,104 +272,11 @@ class World:
         self.hub.at(away, lambda: set_revoked(revoked=True))
         self.hub.at(back, lambda: set_revoked(revoked=False))
 
-    def _trouble(self) -> None:
-        """Let something be wrong for hours, and see that the mailbox document says so."""
-        rng = self.rng
-        trouble = rng.choice(["none"] * 6 + ["revoked", "down"])
-        posts = self.posts.values()
-        poisoned = {message_id for post in posts for message_id in (*post.poison, *post.deadly)}
-        if trouble == "none" and not poisoned:
-            return
-        for post in posts:
-            post.revoked, post.down = trouble == "revoked", trouble == "down"
-        self.story.tell("trouble", f"{trouble}, poison: {' '.join(sorted(poisoned)) or 'none'}")
-
-        def told() -> bool:
-            return all(self._equal(a, poisoned) or self._explained(a) for a in self.posts if a in self.memory.states)
-
-        def rest_equal() -> bool:
-            return told() and all(not self.checkers[a].differences(poisoned) for a in self.posts)
-
-        if trouble == "none":
-            self._settle(TROUBLE_HOURS, rest_equal, "A message that cannot be read keeps others from the mirror.")
-        else:
-            self._settle(TROUBLE_HOURS, told, f"Gmail is {trouble}, and the mailbox does not say so.")
-
-    def _settle(self, hours: float, settled: Callable[[], bool], otherwise: str) -> None:
-        """Sweep whenever something is due, until all is settled."""
-        hub = self.hub
-        began = hub.seconds
-        while True:
-            if settled():
-                return
-            if hub.seconds > began + hours * 3600:
-                raise Violation(f"{otherwise} {self._what_is_wrong()}")
-            if hub.seconds > began + SILENT_HOURS * 3600:
-                self._nobody_is_silent()
-            for address in self.posts:
-                if address not in self.memory.states:
-                    self._connects(address)
-            self.hub.run(hub.seconds + 60)
-            if settled():
-                return
-            self.hub.run(self._next_sweep())
-            self._sweep()
-
-    def _next_sweep(self) -> float:
-        """The next of the Scheduler's times: in five minutes, or when something is due if nothing happens before."""
-        now = self.hub.now()
-        due = [state.next_due_at - now for state in self.memory.states.values()]
-        wait = max(0.0, min(due, default=timedelta(0)).total_seconds()) if self.hub.idle else 0.0
-        return (self.hub.seconds + wait) // SWEEP_SECONDS * SWEEP_SECONDS + SWEEP_SECONDS
-
-    def _nobody_is_silent(self) -> None:
-        for address in self.posts:
-            if not self._equal(address) and not self._explained(address):
-                raise Violation(f"An hour later {address} differs and does not say why: {self._what_is_wrong()}")
-
-    def _one_more(self) -> None:
-        """One more message: it comes, and it costs what a message costs."""
-        for user, address in zip(self.users, self.posts, strict=True):
-            spent = self.meter.total(address)
-            # What is not noticed yet, lost history for instance, is to be paid for too; a hint that lies is waited for.
-            state = self.memory.states[address]
-            usual = state.hint <= state.cursor == self.posts[address].gmail._state.log.head
-            user.receives()
-            self._settle(SILENT_HOURS, self._all_equal, "One more message does not come.")
-            cost = self.meter.total(address) - spent
-            if usual and cost > ONE_MESSAGE:
-                raise Violation(f"One more message cost {cost} units.")
-
     # What is so
 
-    def _equal(self, address: str, ignoring: set[str] | frozenset[str] = frozenset()) -> bool:
-        """Whether a mailbox is mirrored, and says so."""
-        state = self.memory.states.get(address)
-        if state is None or (state.counts.parked and not ignoring) or not _at_rest(state):
-            return False
-        return not self.checkers[address].differences(ignoring)
-
-    def _all_equal(self) -> bool:
-        return all(self._equal(address) for address in self.posts)
-
-    def _explained(self, address: str) -> bool:
+    def explained(self, address: str) -> bool:
+        """Whether a mailbox says why it may not be equal."""
         return self.checkers[address].explained(self.hub.now())
-
-    def _what_is_wrong(self) -> str:
-        lines = []
-        for address, checker in self.checkers.items():
-            state = self.memory.states.get(address)
-            if state is None:
-                lines.append(f"{address} is not connected")
-            elif not self._equal(address):
-                run, problem = state.active_run, state.problem
-                lines.append(
-                    f"{address}: {checker.differences()[:5]} phase {state.phase}, cursor {state.cursor}, "
-                    f"hint {state.hint}, run {f'{run.id} {run.stage}' if run else 'none'}, "
-                    f"request {state.pending_request}, parked {state.counts.parked}, "
-                    f"problem {problem.code if problem else 'none'}"
-                )
-        return "; ".join(lines)
 
     def _disturbed(self, kind: str) -> None:
         self.hub.trail.append(kind)
@@ -365,15 +284,18 @@ class World:
         if kind not in PUBSUB and kind not in NOTIFICATION and kind != "napped":
             self.disturbances += 1
             self.owed.clear()
+        for checker in self.checkers.values():
+            checker.ending.disturbed = True
 
-    def _orphaned(self, address: str) -> bool:
+    def orphaned(self, address: str) -> bool:
         """Whether the lease was left behind by a dead worker: whoever sweeps after its end comes to what is due."""
         holder = self.checkers[address].holder if address in self.checkers else None
         return isinstance(holder, Task) and not holder.alive
 
     def _hint_dropped(self, address: str) -> None:
         """A hint that never came true may have hidden true ones; one that is true is not dropped."""
-        if self.memory.states[address].hint > self.posts[address].gmail._visible_head():
+        state = self.memory.states.get(address)
+        if state is not None and state.hint > self.posts[address].gmail._visible_head():
             self._disturbed("hint dropped")
 
     def _check_owed(self, address: str) -> None:
@@ -387,9 +309,14 @@ class World:
             # Whoever had it is gone without giving it back: the sweep after its end comes to what is due.
             del self.owed[address]
             return
+        if state.wanted != "live":
+            del self.owed[address]
+            return
         if self.pubsub.underway[address]:
             return
-        if state.cursor < owed and not self._explained(address):
+        # A run that waits for the next day is no reason to let mail wait.
+        excused = self.explained(address) and not (paused(state, self.hub.now()) and state.problem is None)
+        if state.cursor < owed and not excused:
             raise Violation(
                 f"A notification of {owed} was acknowledged, nobody is at work, and the cursor of {address} is "
                 f"{state.cursor}."
@@ -418,7 +345,7 @@ class World:
             self.pubsub.acknowledged(letter)
             if status == 400 and letter.mailbox:
                 raise Violation(f"A sound push was answered 400: {letter.body!r}")
-            if letter.history_id and before == self.disturbances and not self._orphaned(letter.mailbox):
+            if letter.history_id and before == self.disturbances and not self.orphaned(letter.mailbox):
                 self.owed[letter.mailbox] = max(self.owed[letter.mailbox], letter.history_id)
             self._check_owed(letter.mailbox)
 
@@ -431,49 +358,38 @@ class World:
             lambda: self.pubsub.refused(letter),
         )
 
-    def _call(self, name: str, mailbox: str, work: Callable[[App], object], failed: Callable[[], None]) -> None:
+    def _call(self, name: str, mailbox: str, work: Callable[[App], object], heard: Callable[[Answer], None]) -> None:
         """Somebody calls a function over HTTP."""
         app = self.rng.choice(self.apps)
+        answers: list[object] = []
 
         def answered() -> object:
             try:
-                return work(app) and "done"
+                answers.append(work(app))
             except MailmirrorError as error:
+                answers.append(error)
                 return type(error).__name__
+            return "done"
 
         def ended(status: object) -> None:
             self.story.tell(name, f"is answered: {status}")
-            if status != "done":
-                failed()
+            heard(answers[0])
             self._check_owed(mailbox)
 
-        self.hub.spawn(name, mailbox, self.apps.index(app), answered, ended, failed)
+        self.hub.spawn(name, mailbox, self.apps.index(app), answered, ended, lambda: heard(None))
 
-    def _sweep(self) -> None:
-        self._call("sweep", "", lambda app: (app.sweep_mailboxes(), "swept"), _never_mind)
+    def sweep(self) -> None:
+        """The Scheduler lets what is due be looked at."""
+        self._call("sweep", "", lambda app: app.sweep_mailboxes(), _never_mind)
 
-    def _renew(self) -> None:
-        self._call("renew", "", lambda app: (app.renew_watches(), "renewed"), _never_mind)
-
-    def _connects(self, address: str) -> None:
-        """Connect a mailbox, again and again until it is."""
-        policy = Policy(include_spam_trash=self.rng.random() < 0.6, drafts=self.rng.random() < 0.3)
-
-        def again() -> None:
-            self.hub.at(20, lambda: self._call("connect", address, lambda app: app.connect(address, None), again))
-
-        self._call("connect", address, lambda app: app.connect(address, policy), again)
+    def renew(self) -> None:
+        """The Scheduler lets watches be renewed."""
+        self._call("renew", "", lambda app: app.renew_watches(), _never_mind)
 
     def _administrator(self) -> None:
-        rng = self.rng
-        address = rng.choice(list(self.posts))
-        if rng.random() < 0.3:
-            policy = Policy(include_spam_trash=rng.random() < 0.5, drafts=rng.random() < 0.5)
-            self._call("policy", address, lambda app: app.connect(address, policy), _never_mind)
-            return
-        modes: list[TriggerMode] = ["full", "audit", "incremental"]
-        mode, wait = rng.choice(modes), rng.choice([0.0, 5.0, 50.0])
-        self._call(f"trigger {mode}", address, lambda app: app.trigger_sync(address, mode, wait), _never_mind)
+        people = self.administrators
+        act = people.changes_policy if self.rng.random() < 0.3 else people.triggers
+        act(self.rng.choice(list(self.posts)))
 
     def _adversary(self) -> None:
         """Notifications that lie."""
@@ -496,9 +412,5 @@ class World:
             self.pubsub.publish("notification", address, {"emailAddress": address, "historyId": lie})
 
 
-def _at_rest(state: Mailbox) -> bool:
-    return state.phase == "live" and not state.unfinished and state.problem is None
-
-
-def _never_mind() -> None:
+def _never_mind(_answer: Answer) -> None:
     """Whoever called gives up."""
