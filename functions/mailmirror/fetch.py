@@ -132,8 +132,7 @@ def _get(hold: Hold, ids: Sequence[MessageId]) -> Mapping[MessageId, Message | G
         problem = hold.mailbox.problem
         if len(ids) > 1 or not hold.stalled or problem is None or problem.code != type(error).__name__:
             raise
-        # For minutes nothing has come past this message. If Gmail answers the call that every mailbox answers, the
-        # message is to blame, and waits by itself.
+        # If Gmail answers what it answers for every mailbox, the message is to blame, and waits by itself.
         hold.gmail.profile()
         return {ids[0]: Failed(f"{error} Gmail answers other calls.")}
 

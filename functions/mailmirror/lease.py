@@ -25,10 +25,9 @@ SUSPECT_ATTEMPTS = 2
 OWN_WRITES = 3
 # So many units, a look at history or two, may be forgotten to save a write.
 FORGETTABLE_UNITS = 10
-# Gmail ended the turn before: what is refused with many others may be one of them, and what was answered is lost with
-# what was not. The next turn begins with one message at a time, and takes more with each commit.
+# After one of these the next turn begins with one message at a time: what was answered is lost with what was not.
 SMALL_STEPS_AFTER = NEEDS_SOMEBODY | {"Throttled", "GmailUnavailable"}
-# After this time without a message brought, it is the message and not Gmail that is to blame, if Gmail answers at all.
+# After this time without progress the message is to blame, if Gmail answers at all.
 STALLED_AFTER = timedelta(minutes=10)
 
 
@@ -240,8 +239,8 @@ class Hold:
     def _ahead(
         self, mailbox: Mailbox, part: Slice, unpark: Sequence[MessageId], origin: Origin, most: int
     ) -> tuple[Mailbox, Slice, Sequence[MessageId]]:
-        """Commit ahead what does not fit into one commit with the rest, the checkpoint being in the rest: a message
-        that is mirrored and still parked is only fetched once more. Return what is left, `most` messages to unpark.
+        """Commit what does not fit into one commit with the checkpoint and return the rest; a message that is mirrored
+        and still parked is only fetched once more.
         """
         self.commit(self.mailbox, part, origin=origin)
         while len(unpark) > most:

@@ -39,7 +39,7 @@ def _retry(hold: Hold, items: Sequence[Parked]) -> None:
     try:
         fetched = fetch_messages(hold, {item.id: item.thread_id for item in items}, origin=origin)
     except GmailError as error:
-        # They wait longer, whatever it was: nothing that is parked may stand in the way of what is not.
+        # What is parked must not stand in the way of what is not.
         refused = Fetched(origin)
         for item in items:
             refused.park(hold, item.id, item.thread_id, str(error))
