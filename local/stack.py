@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -118,6 +119,7 @@ class Stack:
         self._urls = {
             name: f"http://127.0.0.1:{port}" for name, port in zip(names, free_ports(len(names)), strict=True)
         }
+        self._homes = ""
         self._exit = ExitStack()
 
     @property
@@ -145,6 +147,8 @@ class Stack:
         self.settings.directory.mkdir(parents=True, exist_ok=True)
         with ExitStack() as undo:
             undo.enter_context(_terminated_means_interrupted())
+            # Not in the directory of the logs: a socket's path has to be short.
+            self._homes = undo.enter_context(TemporaryDirectory(ignore_cleanup_errors=True))
             undo.callback(self._kill_all)
             if self.settings.backend == "emulators":
                 self._start_emulators(undo)
@@ -225,11 +229,14 @@ class Stack:
         self._add("scheduler", [*command, "--every", str(renew), self.url("renew_watches")])
 
     def _add(self, name: str, command: Sequence[str], *, ready: str | None = None) -> None:
+        # Its server keeps a socket there, which the processes would otherwise take from one another.
+        home = Path(self._homes) / name
+        home.mkdir()
         process = Process(
             name,
             command,
             # As on Cloud Run: a lease says which function's worker holds it.
-            env=self._environment() | {"K_REVISION": name},
+            env=self._environment() | {"K_REVISION": name, "HOME": str(home)},
             log=self.settings.directory / f"{name}.log",
             ready_url=self._urls[name] + ready if ready is not None else None,
         )

@@ -7,11 +7,13 @@ from datetime import datetime, timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mailmirror import planner
 from mailmirror.errors import GmailUnavailable
 from mailmirror.model import Policy, Run
 
 from tests.clock import VirtualClock
 from tests.killing import Killed, KillingStore
+from tests.meanwhile import Meanwhile
 from tests.world import ADA, World, mail, push
 
 ALL = Policy()
@@ -673,3 +675,25 @@ def test_the_mirror_is_what_the_policy_wants_of_the_mailbox(
     world.sweep()
     assert world.differences(policy=policy) == []
     assert world.state().counts.parked == 0
+
+
+def test_an_empty_listing_is_not_taken_for_the_one_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy that is widened again while its empty listing is compared removes nothing."""
+    world = World()
+    for number in range(4):
+        world.ada.deliver(mail(f"Number {number}"))
+    world.connect()
+    monkeypatch.setattr(planner, "PLAN_THREADS", 1)
+    mirrored, deltas = set(world.documents("messages")), len(world.documents("deltas"))
+    world.app.connect(ADA, Policy(label_ids=("Label_99",)))
+
+    def widen() -> None:
+        # While the second thread is compared with a listing that has no page, because there is no such label.
+        world.clock.advance(1)
+        world.app.connect(ADA, Policy())
+
+    world.app.engine.store = Meanwhile(world.store, "scan_threads", widen, number=2)
+    world.work()
+    assert set(world.documents("messages")) == mirrored
+    assert len(world.documents("deltas")) == deltas
+    assert world.differences() == []

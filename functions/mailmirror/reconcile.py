@@ -13,6 +13,7 @@ copy is told by its history id. What the listing lacks is extra only if nothing 
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Literal
 
 from mailmirror import listing, mending, planner
@@ -140,7 +141,7 @@ class Reconcile:
         """Take the lease and the prices the planner reckons with."""
         self.hold = hold
         self.prices = prices
-        self._pages: tuple[tuple[str, int], Pages] | None = None
+        self._pages: tuple[tuple[str, int, datetime | None], Pages] | None = None
         self._wary = False
         self._units = (hold.gmail.spent, hold.gmail.rejected)
 
@@ -268,7 +269,7 @@ class Reconcile:
 
     def _read_pages(self) -> Pages:
         """Return the listing, read once as long as the lease is held."""
-        key = (self.run.id, self.run.first_page)
+        key = (self.run.id, self.run.first_page, self.run.listed_at)
         if self._pages is None or self._pages[0] != key:
             self._pages = (key, listing.read(self.hold, self.run))
         return self._pages[1]

@@ -41,7 +41,7 @@ from local.demo import FIRST_DAY, LAST_DAY, compare, read_mirror
 from local.emulators import EmulatorsMissing
 from local.owner import MAILBOX, Owner
 from local.process import ProcessFailed
-from local.stack import FUNCTIONS, PROJECT, Settings, Stack, call
+from local.stack import FOR_CONSENT, FUNCTIONS, PROJECT, Settings, Stack, call
 from local.story import Status, Story
 
 # Those that write the mirror are hit most often.
@@ -120,7 +120,8 @@ class Strike:
     @classmethod
     def drawn(cls, rng: random.Random, fate: Fate) -> "Strike":
         """Draw one with this fate."""
-        order = rng.sample(FUNCTIONS, len(FUNCTIONS))
+        killed = [name for name in FUNCTIONS if name not in FOR_CONSENT]
+        order = rng.sample(killed, len(killed))
         if rng.random() < 0.6:
             order.sort(key=lambda name: name not in WRITERS)
         return cls(fate, rng.random() < 0.75, order, rng.choice((0.0, rng.uniform(0, 0.5))))
@@ -417,7 +418,7 @@ class Soak:
         call("DELETE", f"{self._stack.gmail}/control/faults")
         began = time.monotonic()
         status = self._settled()
-        events = [event for name in FUNCTIONS for event in self._events(name)]
+        events = [event for name in self._stack.functions for event in self._events(name)]
         self.tally.lost_leases = sum(map(_is_lost_lease, events))
         self.tally.parked = sum(event.get("event") == "message_parked" for event in events)
         self.tally.messages = len(self._owner.messages)
@@ -445,7 +446,11 @@ class Soak:
 
     def _problems(self, status: Status) -> list[str]:
         """What is wrong, in sentences."""
-        found = [f"{name}: the process died by itself" for name in FUNCTIONS if not self._stack.processes[name].alive]
+        found = [
+            f"{name}: the process died by itself"
+            for name in self._stack.functions
+            if not self._stack.processes[name].alive
+        ]
         if not _is_at_rest(status):
             found.append(f"not settled after {SETTLE_SECONDS:.0f} s: {' | '.join(status.lines())}")
             found.append(f"its document says: {json.dumps(status.mailbox.get('problem'))}")
@@ -454,7 +459,7 @@ class Soak:
         found += [f"{row.name}: {difference}" for row in rows for difference in row.differences]
         for topic, messages in self._stack.dead_letters().items():
             found += [f"dead letter of {topic}: {json.dumps(message)}" for message in messages]
-        for name in FUNCTIONS:
+        for name in self._stack.functions:
             unexpected = [each for each in self._events(name) if each.get("event") == "unexpected_failure"]
             found += [f"{name}: {json.dumps(event)}" for event in unexpected]
         return found
