@@ -10,6 +10,22 @@ STACK     = --backend $(call quoted,$(or $(BACKEND),sqlite))$(if $(MBOX), --mbox
             $(SEED), --seed $(call quoted,$(SEED)))
 COMPILE  := uv pip compile --quiet --no-config --universal --python-version 3.11 --upgrade \
             --generate-hashes --custom-compile-command 'make requirements'
+# Only a lock of uv leaves out the files of other platforms, whose hashes would be a tenth of the bundle. The lock itself names
+# addresses, so it is not kept.
+PINS     := $(VENV)/pins
+define PINS_PROJECT
+[project]
+name = "functions"
+version = "0"
+requires-python = ">=3.11"
+[tool.uv]
+environments = [
+    "sys_platform == 'linux' and platform_machine == 'x86_64'",
+    "sys_platform == 'linux' and platform_machine == 'aarch64'",
+    "sys_platform == 'darwin'",
+]
+endef
+export PINS_PROJECT
 
 WHERE     = -var $(call quoted,project=$(PROJECT)) -var $(call quoted,region=$(REGION))
 
@@ -93,7 +109,12 @@ docs: $(READY)  ## write README's tables of Terraform's inputs and outputs anew
 
 requirements: $(READY)  ## pin the newest versions that pyproject.toml allows
 	$(VENV)/bin/$(COMPILE) pyproject.toml --group dev --output-file requirements-dev.txt
-	$(VENV)/bin/$(COMPILE) pyproject.toml --constraints requirements-dev.txt --no-annotate --output-file functions/requirements.txt
+	mkdir -p $(PINS) && echo "$$PINS_PROJECT" > $(PINS)/pyproject.toml
+	$(VENV)/bin/$(COMPILE) pyproject.toml --constraints requirements-dev.txt --output-file $(PINS)/requirements.txt
+	$(VENV)/bin/uv add --quiet --project $(PINS) --frozen --requirements $(PINS)/requirements.txt
+	$(VENV)/bin/uv lock --quiet --project $(PINS)
+	$(VENV)/bin/uv export --quiet --project $(PINS) --frozen --no-emit-project --no-annotate --no-header \
+	    --output-file $(CURDIR)/functions/requirements.txt
 	$(VENV)/bin/$(COMPILE) --group checkov --output-file requirements-checkov.txt
 	$(VENV)/bin/$(COMPILE) --group lieer --no-emit-package notmuch2 --output-file requirements-lieer.txt
 
