@@ -10,8 +10,7 @@ STACK     = --backend $(call quoted,$(or $(BACKEND),sqlite))$(if $(MBOX), --mbox
             $(SEED), --seed $(call quoted,$(SEED)))
 COMPILE  := uv pip compile --quiet --no-config --universal --python-version 3.11 --upgrade \
             --generate-hashes --custom-compile-command 'make requirements'
-# Only a lock of uv leaves out the files of other platforms, whose hashes would be a tenth of the bundle. The lock itself names
-# addresses, so it is not kept.
+# A lock tells which file each hash is of. It names addresses, too, so it is not kept.
 PINS     := $(VENV)/pins
 define PINS_PROJECT
 [project]
@@ -113,8 +112,8 @@ requirements: $(READY)  ## pin the newest versions that pyproject.toml allows
 	$(VENV)/bin/$(COMPILE) pyproject.toml --constraints requirements-dev.txt --output-file $(PINS)/requirements.txt
 	$(VENV)/bin/uv add --quiet --project $(PINS) --frozen --requirements $(PINS)/requirements.txt
 	$(VENV)/bin/uv lock --quiet --project $(PINS)
-	$(VENV)/bin/uv export --quiet --project $(PINS) --frozen --no-emit-project --no-annotate --no-header \
-	    --output-file $(CURDIR)/functions/requirements.txt
+	$(VENV)/bin/uv export --quiet --project $(PINS) --frozen --no-emit-project --format pylock.toml --output-file $(PINS)/pylock.toml
+	$(VENV)/bin/python -m tests.terraform.pins $(PINS)/pylock.toml
 	$(VENV)/bin/$(COMPILE) --group checkov --output-file requirements-checkov.txt
 	$(VENV)/bin/$(COMPILE) --group lieer --no-emit-package notmuch2 --output-file requirements-lieer.txt
 
