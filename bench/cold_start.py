@@ -74,6 +74,8 @@ REQUESTS = {
     "manage_mailboxes": Asked("GET", f"/mailboxes/{ADDRESS}", frozenset()),
     # Nobody has asked for the consent that is brought.
     "oauth_callback": Asked("GET", "/oauth/callback?state=unknown&code=unknown", frozenset(), refused=400),
+    # None is mirrored.
+    "read_mailboxes": Asked("GET", f"/mailboxes/{ADDRESS}/messages/1/attachments/1", frozenset(), refused=404),
 }
 
 

@@ -7,21 +7,27 @@ covers that.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from mailmirror.adapters.gmail import (
+from mailmirror.adapters.gmail.client import newer
+from mailmirror.adapters.gmail.wire import (
+    finish_message,
+    finish_thread,
+    parse_data,
     parse_history_page,
+    parse_label,
     parse_labels,
     parse_message,
     parse_message_page,
+    parse_part,
     parse_profile,
     parse_thread,
     parse_thread_page,
+    parse_thread_state,
     parse_watch,
 )
-from mailmirror.adapters.gmail.client import newer
 from mailmirror.errors import GmailUnavailable, HistoryExpired, PageTokenExpired, UnknownMailbox
 from mailmirror.model import (
     Failed,
@@ -37,7 +43,7 @@ from mailmirror.model import (
     ThreadPage,
     Watch,
 )
-from mailmirror.ports import Clock, Gmail
+from mailmirror.ports import Clock, Gmail, Keep
 from mailmirror.quota import PRICES, Budget, bucket
 
 from local.gmail.errors import ApiError
@@ -166,45 +172,78 @@ class InProcessGmail:
         except ApiError as error:
             raise PageTokenExpired(str(error)) from error
 
-    def messages(self, ids: Sequence[str], *, bodies: bool = True) -> Mapping[str, Message | Gone | Failed]:
+    def messages(self, ids: Sequence[str], keep: Keep | None) -> Mapping[str, Message | Gone | Failed]:
+        form = "metadata" if keep is None else "full"
         found: dict[str, Message | Gone | Failed] = {}
         for message_id in ids:
-            try:
-                self._ask("users.messages.get", message_id)
-                answer = self._mailbox.get_message(message_id, "full" if bodies else "metadata")
-                found[message_id] = parse_message(answer, bodies=bodies)
-            except ApiError:
-                found[message_id] = Gone()
-            except GmailUnavailable as error:
-                found[message_id] = Failed(str(error))
+            answer = self._get("users.messages.get", self._mailbox.get_message, message_id, form)
+            if isinstance(answer, Gone | Failed):
+                found[message_id] = answer
+            else:
+                found[message_id] = finish_message(parse_message(answer), keep, self._fetch)
         return found
 
-    def threads(
-        self, ids: Sequence[str], *, minimal: bool = False, bodies: bool = True
-    ) -> Mapping[str, FetchedThread | Gone | Failed]:
-        form = "minimal" if minimal else "full" if bodies else "metadata"
+    def threads(self, ids: Sequence[str], keep: Keep | None) -> Mapping[str, FetchedThread | Gone | Failed]:
+        form = "metadata" if keep is None else "full"
         found: dict[str, FetchedThread | Gone | Failed] = {}
         for thread_id in ids:
-            try:
-                self._ask("users.threads.get", thread_id)
-                found[thread_id] = parse_thread(
-                    self._mailbox.get_thread(thread_id, form), minimal=minimal, bodies=bodies
-                )
-            except ApiError:
-                found[thread_id] = Gone()
-            except GmailUnavailable as error:
-                found[thread_id] = Failed(str(error))
+            answer = self._get("users.threads.get", self._mailbox.get_thread, thread_id, form)
+            if isinstance(answer, Gone | Failed):
+                found[thread_id] = answer
+            else:
+                found[thread_id] = finish_thread(parse_thread(answer), keep, self._fetch)
+        return found
+
+    def thread_states(self, ids: Sequence[str]) -> Mapping[str, FetchedThread | Gone | Failed]:
+        found: dict[str, FetchedThread | Gone | Failed] = {}
+        for thread_id in ids:
+            answer = self._get("users.threads.get", self._mailbox.get_thread, thread_id, "minimal")
+            found[thread_id] = answer if isinstance(answer, Gone | Failed) else parse_thread_state(answer)
         return found
 
     def gets(
-        self, messages: Sequence[str], threads: Sequence[str], *, bodies: bool = True
+        self, messages: Sequence[str], threads: Sequence[str], keep: Keep | None
     ) -> tuple[Mapping[str, Message | Gone | Failed], Mapping[str, FetchedThread | Gone | Failed]]:
-        whole = self.threads(threads, bodies=bodies)
-        return self.messages(messages, bodies=bodies), whole
+        whole = self.threads(threads, keep)
+        return self.messages(messages, keep), whole
+
+    def part(self, message_id: str, part_id: str) -> bytes | None:
+        self._ask("users.messages.get", message_id)
+        try:
+            part = parse_part(self._mailbox.get_message(message_id), part_id)
+        except ApiError:
+            return None
+        if part is None or not part.attachment_id:
+            return None if part is None else part.data
+        return self._fetch(message_id, part.attachment_id)
 
     def labels(self) -> tuple[Label, ...]:
         self._ask("users.labels.list")
-        return parse_labels(self._mailbox.list_labels())
+        labels = parse_labels(self._mailbox.list_labels())
+        if any(label.color for label in labels):
+            return labels
+        return tuple(self._colored(label) if label.type == "user" else label for label in labels)
+
+    def _colored(self, label: Label) -> Label:
+        self._ask("users.labels.get", label.id)
+        return replace(label, color=parse_label(self._mailbox.get_label(label.id)).color)
+
+    def _get(self, method: str, get: Callable[[str, str], Any], item_id: str, form: str) -> Any | Gone | Failed:
+        """What is answered, or what became of it instead."""
+        try:
+            self._ask(method, item_id)
+            return get(item_id, form)
+        except ApiError:
+            return Gone()
+        except GmailUnavailable as error:
+            return Failed(str(error))
+
+    def _fetch(self, message_id: str, attachment_id: str) -> bytes | None:
+        self._ask("users.messages.attachments.get", message_id)
+        try:
+            return parse_data(self._mailbox.get_attachment(message_id, attachment_id))
+        except ApiError:
+            return None
 
     def watch(self) -> Watch:
         self._ask("users.watch")

@@ -49,7 +49,7 @@ def answer(*parts: tuple[int, object]) -> bytes:
 
 def read(body: bytes, content_type: str = f"multipart/mixed; boundary={BOUNDARY}") -> list[tuple[int, int, bytes]]:
     """Number, status and content of each part."""
-    return [(number, response.status, content) for number, response, content in batch.read(content_type, body)]
+    return [(number, response.status, bytes(content)) for number, response, content in batch.read(content_type, body)]
 
 
 def test_what_is_written() -> None:
@@ -81,7 +81,7 @@ def test_as_the_guide_shows_it(newline: bytes, preamble: bytes) -> None:
     body = (preamble + GUIDE + b"afterwards\n").replace(b"\n", newline)
     parts = list(batch.read("multipart/mixed; boundary=batch_foobarbaz", body))
     assert [(number, response.status) for number, response, _ in parts] == [(0, 200), (1, 304)]
-    assert json.loads(parts[0][2]) == {"a": "b"}
+    assert json.loads(bytes(parts[0][2])) == {"a": "b"}
     assert parts[1][1]["etag"] == '"etag/animals"'
 
 

@@ -58,7 +58,7 @@ class Doorman:
         status = 429 if self.refuses else self.alone.get(request)
         if status:
             raise refusal(status)
-        return SimpleNamespace(id=request)
+        return {"id": request}
 
     def wave(self, batches: Sequence[Sequence[str]]) -> list[Outcome]:
         """Batches at the same time."""
@@ -75,7 +75,7 @@ class Doorman:
             for number, request in enumerate(batch):
                 status = self.trouble.get(request) or (429 if inside >= self.most else 200)
                 inside += status == 200
-                outcome.answers[number] = SimpleNamespace(id=request) if status == 200 else refusal(status)
+                outcome.answers[number] = {"id": request} if status == 200 else refusal(status)
         return outcomes
 
     def close(self) -> None:

@@ -61,21 +61,26 @@ def test_the_whole_life_of_mail(client: FlaskClient, world: World) -> None:
     label = post(client, f"{ADA}/labels", {"name": "Work"})["id"]
     assert post(client, f"{ADA}/labels", {"name": "work"})["id"] == label
     post(client, f"{ADA}/rename-label", {"id": label, "name": "Job"})
+    color = {"textColor": "#000000", "backgroundColor": "#ffffff"}
+    assert post(client, f"{ADA}/labels", {"name": "job", "color": color})["id"] == label
+    assert state(client)["labels"][label]["color"] == color
+    post(client, f"{ADA}/recolor-label", {"id": label, "color": color | {"textColor": "#cc3a21"}})
+    assert state(client)["labels"][label]["color"]["textColor"] == "#cc3a21"
+    post(client, f"{ADA}/recolor-label", {"id": label, "color": None})
+    assert "color" not in state(client)["labels"][label]
     post(client, f"{ADA}/modify", {"ids": [first, second], "add": [label], "remove": ["UNREAD"]})
     post(client, f"{ADA}/trash", {"ids": [first, second]})
     post(client, f"{ADA}/untrash", {"ids": [second]})
     messages = state(client)["messages"]
     assert messages[first]["labelIds"] == [label, "TRASH"]
     assert messages[first]["internalDate"] == 1700000000000
-    assert messages[second] | {"historyId": 0, "internalDate": 0} == {
+    expected = {
         "threadId": first,
         "labelIds": [label],
-        "historyId": 0,
-        "internalDate": 0,
         "subject": "Re: Hi",
-        "from": "",
         "body": {"text": "schön\n", "html": ""},
     }
+    assert messages[second] | expected == messages[second]
     draft = post(client, f"{ADA}/draft", {"raw": RAW})["id"]
     newer = post(client, f"{ADA}/draft", {"raw": RAW, "id": draft})["id"]
     sent = post(client, f"{ADA}/send", {"id": newer})["id"]
@@ -118,7 +123,12 @@ def test_knobs_turn(client: FlaskClient, world: World) -> None:
     assert world.add("later@example.com").history_lag == timedelta(seconds=3)
     assert world.add("ada@example.com").get_lag == timedelta(seconds=1.5)
     post(client, f"{ADA}/quirks", {"emptyPageChance": 0.5})
-    assert world.add("ada@example.com").empty_page_chance == 0.5
+    ada_ = world.add("ada@example.com")
+    assert (ada_.empty_page_chance, ada_.inline_bytes, ada_.lists_colors) == (0.5, 2**20, False)
+    post(client, f"{ADA}/quirks", {"inlineBytes": 500, "listsColors": True})
+    assert (ada_.empty_page_chance, ada_.inline_bytes, ada_.lists_colors) == (0.5, 500, True)
+    quirks = post(client, f"{ADA}/quirks", {"inlineBytes": None})
+    assert quirks == {"emptyPageChance": 0.5, "splitChance": 0.25, "inlineBytes": None, "listsColors": True}
     post(client, "/control/faults", {"users.labels.list": [503]})
     ada = "/gmail/v1/users/ada@example.com"
     assert client.get(f"{ada}/labels").status_code == 503
@@ -150,6 +160,11 @@ def test_knobs_turn(client: FlaskClient, world: World) -> None:
         (f"{ADA}/modify", {"ids": "x"}, "list of strings"),
         (f"{ADA}/trash", {"id": "x"}, "There is no field id"),
         (f"{ADA}/send", {"id": 5}, "id must be a string"),
+        (f"{ADA}/quirks", {"inlineBytes": -1}, "inlineBytes"),
+        (f"{ADA}/quirks", {"listsColors": 1}, "listsColors"),
+        (f"{ADA}/labels", {"name": "Work", "color": "red"}, "color must be an object"),
+        (f"{ADA}/labels", {"name": "Work", "color": {"textColor": "red"}}, "#rrggbb"),
+        (f"{ADA}/recolor-label", {"id": "INBOX", "color": None}, "system label"),
         ("/control/quota", {"unitsPerMinute": -1}, "unitsPerMinute"),
         ("/control/quota", {"prices": "2027"}, "2027"),
         ("/control/quota", {"shape": "round"}, "shape"),

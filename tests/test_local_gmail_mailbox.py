@@ -330,6 +330,88 @@ def test_labels_of_the_user_come_and_go(mailbox: Mailbox) -> None:
     assert mailbox.create_label("Job") != label
 
 
+def test_labels_one_by_one(mailbox: Mailbox) -> None:
+    """labels.get tells colours and counts, labels.list neither, unless it is told to; history never says a word."""
+    color = {"textColor": "#ffffff", "backgroundColor": "#cc3a21"}
+    label = mailbox.create_label("Work")
+    start = mailbox.get_profile()["historyId"]
+    mailbox.recolor_label(label, color)
+    assert mailbox.list_history(start) == {"historyId": start}
+    first = mailbox.deliver(mail(1), label_ids=["INBOX", "UNREAD", label])
+    mailbox.deliver(mail(2, "Re: Hello", In_Reply_To="<1@x>"), label_ids=[label])
+    mailbox.deliver(mail(3), label_ids=["INBOX"])
+    counts = {"messagesTotal": 2, "messagesUnread": 1, "threadsTotal": 1, "threadsUnread": 1}
+    shown = {item["id"]: item for item in mailbox.list_labels()["labels"]}[label]
+    assert mailbox.get_label(label) == shown | counts | {"color": color}
+    assert "color" not in shown
+    mailbox.lists_colors = True
+    assert {item["id"]: item for item in mailbox.list_labels()["labels"]}[label] == shown | {"color": color}
+    assert "color" not in mailbox.get_label("INBOX")
+    assert mailbox.get_label("INBOX")["messagesTotal"] == 2
+    mailbox.recolor_label(label, None)
+    mailbox.delete([first])
+    assert mailbox.get_label(label) == shown | dict.fromkeys(counts, 0) | {"messagesTotal": 1, "threadsTotal": 1}
+    mailbox.delete_label(label)
+    with pytest.raises(ApiError, match="404"):
+        mailbox.get_label(label)
+
+
+@pytest.mark.parametrize(
+    ("label", "color"),
+    [
+        ("INBOX", {"textColor": "#000000", "backgroundColor": "#ffffff"}),
+        ("Label_9", None),
+        ("Label_1", {}),
+        ("Label_1", {"textColor": "#000000"}),
+        ("Label_1", {"textColor": "black", "backgroundColor": "#ffffff"}),
+        ("Label_1", {"textColor": "#000000", "backgroundColor": "#ffffff", "border": "#ffffff"}),
+    ],
+)
+def test_colours_that_make_no_sense(mailbox: Mailbox, label: str, color: dict[str, str] | None) -> None:
+    """Only labels of the user have colours, and only such as the API writes."""
+    mailbox.create_label("Work")
+    before = mailbox.truth()
+    with pytest.raises(ValueError, match=r"label|colour"):
+        mailbox.recolor_label(label, color)
+    assert mailbox.truth() == before
+
+
+def test_attachments(mailbox: Mailbox) -> None:
+    """An attachment id is another one on each get, and all of them are good, for their message alone."""
+    raw = b"Content-Type: application/pdf; name=a.pdf\nContent-Transfer-Encoding: base64\n\n" + base64.b64encode(
+        b"12345"
+    )
+    first, second = mailbox.deliver(raw), mailbox.deliver(raw)
+    ids = [mailbox.get_message(first)["payload"]["body"]["attachmentId"] for _ in range(2)]
+    assert ids[0] != ids[1]
+    answer = {"size": 5, "data": base64.urlsafe_b64encode(b"12345").decode()}
+    assert [mailbox.get_attachment(first, attachment_id) for attachment_id in ids] == [answer] * 2
+    for message_id, attachment_id in ((second, ids[0]), (first, "x"), (first, ids[0][:-9]), (first, "\u00e4")):
+        with pytest.raises(ApiError, match=r"400.*Invalid attachment token"):
+            mailbox.get_attachment(message_id, attachment_id)
+    mailbox.delete([first])
+    with pytest.raises(ApiError, match="404"):
+        mailbox.get_attachment(first, ids[0])
+
+
+def test_large_texts_are_kept_back(mailbox: Mailbox) -> None:
+    """A text larger than `inline_bytes` comes as an attachment id, in messages and threads; its bytes are the same."""
+    message_id = mailbox.deliver(b"Content-Type: text/html\n\n" + b"<p>text</p>" * 100_000)
+    body = mailbox.get_message(message_id)["payload"]["body"]
+    assert body.keys() == {"attachmentId", "size"}
+    assert mailbox.get_thread(message_id)["messages"][0]["payload"]["body"].keys() == body.keys()
+    data = mailbox.get_attachment(message_id, body["attachmentId"])["data"]
+    mailbox.inline_bytes = None
+    assert mailbox.get_message(message_id)["payload"]["body"] == {"size": body["size"], "data": data}
+    mailbox.inline_bytes = body["size"]
+    assert "data" in mailbox.get_message(message_id)["payload"]["body"]
+    mailbox.inline_bytes = body["size"] - 1
+    assert "data" not in mailbox.get_message(message_id)["payload"]["body"]
+    empty = mailbox.deliver(b"Content-Type: text/plain\n\n")
+    mailbox.inline_bytes = 0
+    assert mailbox.get_message(empty)["payload"]["body"] == {"size": 0}
+
+
 def test_the_user_cannot_do_what_makes_no_sense(mailbox: Mailbox) -> None:
     """Unknown messages, threads and labels, and labels only Gmail may put, are refused and change nothing."""
     message_id = mailbox.deliver(mail(1))
@@ -401,15 +483,15 @@ def test_truth_is_plain_and_complete(mailbox: Mailbox) -> None:
     message_id = mailbox.deliver(raw, label_ids=["UNREAD", "INBOX"])
     mailbox.trash(message_id)
     truth = mailbox.truth()
-    assert truth["messages"] == {
-        message_id: {
-            "threadId": message_id,
-            "labelIds": ["TRASH", "UNREAD"],
-            "historyId": truth["historyId"],
-            "internalDate": milliseconds(START),
-            "subject": "Grüße",
-            "from": "Jürgen <j@x>",
-            "body": {"text": "schön\n", "html": ""},
-        }
+    expected = {
+        "threadId": message_id,
+        "labelIds": ["TRASH", "UNREAD"],
+        "historyId": truth["historyId"],
+        "internalDate": milliseconds(START),
+        "subject": "Grüße",
+        "from": {"name": "Jürgen", "address": "j@x"},
+        "body": {"text": "schön\n", "html": ""},
     }
+    assert truth["messages"].keys() == {message_id}
+    assert truth["messages"][message_id] | expected == truth["messages"][message_id]
     assert truth["labels"]["INBOX"]["type"] == "system"

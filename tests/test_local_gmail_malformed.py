@@ -15,6 +15,7 @@ import pytest
 
 from local.gmail.clock import ManualClock
 from local.gmail.mailbox import Mailbox
+from local.gmail.payload import DEEPEST
 
 BROKEN = {
     "empty": b"",
@@ -68,7 +69,7 @@ CORPUS = list(corpus())
 
 
 def check(raw: bytes) -> None:
-    """Deliver, read in every format, and compare the tree's first texts with the truth's."""
+    """Deliver, read in every format and part by part, and compare the tree's texts and bytes with the truth's."""
     mailbox = Mailbox("a@x", clock=ManualClock(datetime(2026, 1, 1, tzinfo=UTC)), rng=random.Random(1))
     message_id = mailbox.deliver(raw)
     answers = [mailbox.get_message(message_id, form) for form in ("full", "raw", "minimal", "metadata")]
@@ -79,25 +80,20 @@ def check(raw: bytes) -> None:
     assert len(answers[0]["snippet"]) <= 200
     truth = mailbox.truth()["messages"][message_id]
     json.dumps(truth)
-    for kind, name in (("text/plain", "text"), ("text/html", "html")):
-        data = next((leaf for leaf in leaves(answers[0]["payload"]) if is_body(leaf, kind)), None)
-        assert (data is None or "data" not in data["body"]) == (truth["body"][name] == "")
+    parts = list(tree(answers[0]["payload"]))
+    said = any(truth["body"][form].strip() for form in ("text", "html"))
+    assert not said or any("data" in part["body"] for part in parts)
+    assert len({part["partId"] for part in parts}) == len(parts)
+    for body in (part["body"] for part in parts if "attachmentId" in part["body"]):
+        attachment = mailbox.get_attachment(message_id, body["attachmentId"])
+        assert len(base64.urlsafe_b64decode(attachment["data"])) == attachment["size"] == body["size"]
 
 
-def leaves(part: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The leaves of a tree, not entering attached messages."""
-    if part["mimeType"].startswith("multipart/"):
-        for child in part.get("parts", []):
-            yield from leaves(child)
-    else:
-        yield part
-
-
-def is_body(part: dict[str, Any], kind: str) -> bool:
-    """Whether a reader of the tree takes this part for text of the message."""
-    dispositions = [h["value"] for h in part["headers"] if h["name"].lower() == "content-disposition"]
-    attached = any(value.lower().startswith("attachment") for value in dispositions)
-    return part["mimeType"] == kind and not part["filename"] and not attached
+def tree(part: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A part and all below it."""
+    yield part
+    for child in part.get("parts", []):
+        yield from tree(child)
 
 
 @pytest.mark.parametrize("raw", BROKEN.values(), ids=BROKEN.keys())
@@ -137,6 +133,43 @@ def test_texts_and_attachments_are_told_apart() -> None:
     assert image["body"].keys() == notes["body"].keys() == inner["body"].keys() == {"attachmentId", "size"}
     assert image["body"]["size"] == 3
     assert mailbox.truth()["messages"][message_id]["body"] == {"text": "plain", "html": "<b>html</b>"}
+    # A message within a message is whole behind its id.
+    source = mailbox.get_attachment(message_id, inner["body"]["attachmentId"])
+    assert base64.urlsafe_b64decode(source["data"]) == b"Subject: inner\nContent-Type: text/plain\n\ninner"
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
+def test_a_message_within_a_message_is_as_it_was_sent(newline: bytes) -> None:
+    """The source of an attached message is the one that was sent: long headers, their folds, and its line ends."""
+    inner = newline.join(
+        [
+            b"Received: from a.example by b.example with ESMTPS id 0123456789abcdef0123456789abcdef for <a@b.example>",
+            b"Subject: folded",
+            b"\tby its sender, " + b"and long " * 20,
+            b"X-Eight: Gr\xc3\xbc\xc3\x9fe",
+            b'Content-Type: multipart/mixed; boundary="i"',
+            b"",
+            b"--i",
+            b"",
+            b"sch\xf6n",
+            b"--i--",
+            b"",
+        ]
+    )
+    raw = b"Content-Type: multipart/mixed; boundary=m\n\n--m\nContent-Type: message/rfc822\n\n".replace(b"\n", newline)
+    mailbox = Mailbox("a@x", clock=ManualClock(datetime(2026, 1, 1, tzinfo=UTC)), rng=random.Random(1))
+    message_id = mailbox.deliver(raw + inner + newline + b"--m--" + newline)
+    (part,) = mailbox.get_message(message_id)["payload"]["parts"]
+    source = mailbox.get_attachment(message_id, part["body"]["attachmentId"])
+    assert base64.urlsafe_b64decode(source["data"]) == inner
+
+
+def test_a_tree_is_no_deeper_than_json() -> None:
+    """Messages within messages are shown down to a depth that every reader of JSON reaches."""
+    raw = b"Content-Type: message/rfc822\n\n" * 150 + b"Subject: innermost\n\ntext\n"
+    mailbox = Mailbox("a@x", clock=ManualClock(datetime(2026, 1, 1, tzinfo=UTC)), rng=random.Random(1))
+    payload = json.loads(json.dumps(mailbox.get_message(mailbox.deliver(raw))["payload"]))
+    assert len(list(tree(payload))) == DEEPEST + 1
 
 
 @pytest.mark.parametrize(

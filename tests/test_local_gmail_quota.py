@@ -26,6 +26,8 @@ def test_every_method_has_a_price_in_both_tables() -> None:
     assert PRICES["2026"].keys() == PRICES["legacy"].keys() == METHODS.keys()
     assert (PRICES["2026"]["users.messages.get"], PRICES["legacy"]["users.messages.get"]) == (20, 5)
     assert (PRICES["2026"]["users.threads.get"], PRICES["legacy"]["users.threads.get"]) == (40, 10)
+    attachments = "users.messages.attachments.get"
+    assert (PRICES["2026"][attachments], PRICES["legacy"][attachments]) == (20, 5)
     with pytest.raises(ValueError, match="2027"):
         Quota(ManualClock(datetime(2026, 1, 1, tzinfo=UTC)), prices="2027")
 

@@ -81,7 +81,7 @@ def mailbox(world: World) -> Mailbox:
     end = datetime(2026, 1, 1, tzinfo=UTC)
     for mail in made_up(random.Random(1), 120, 50, start=end - timedelta(days=300), end=end):
         mailbox.deliver(mail.raw, label_ids=mail.labels, internal_date=mail.internal_date)
-    mailbox.create_label("Work")
+    mailbox.recolor_label(mailbox.create_label("Work"), {"textColor": "#000000", "backgroundColor": "#ffffff"})
     ids = list(mailbox.truth()["messages"])
     mailbox.modify(ids[:20], ["STARRED", "Label_1"], ["UNREAD"])
     mailbox.trash(ids[20])
@@ -137,6 +137,22 @@ def test_every_method_answers_in_googles_schema(gmail: Any, world: World, mailbo
             ("users.threads.get", users.threads().get(userId="me", id=item["id"], format=form).execute())
             for form in ("full", "minimal", "metadata")
         ]
+    answers += [
+        ("users.labels.get", users.labels().get(userId="me", id=label["id"]).execute())
+        for label in answers[1][1]["labels"]
+    ]
+    files = [
+        (message_id, part["body"]["attachmentId"])
+        for method, answer in answers
+        if method == "users.messages.get" and "parts" in answer.get("payload", {})
+        for message_id, part in ((answer["id"], part) for part in answer["payload"]["parts"])
+        if "attachmentId" in part["body"]
+    ]
+    attachments = users.messages().attachments()
+    answers += [
+        ("users.messages.attachments.get", attachments.get(userId="me", messageId=message_id, id=item_id).execute())
+        for message_id, item_id in files
+    ]
     assert {method for method, _ in answers} == set(METHODS) - {"users.stop"}
     for method, answer in answers:
         assert answer
@@ -290,7 +306,8 @@ def test_a_batch_that_is_none_is_400(port: int, body: bytes) -> None:
         ("GET", "/gmail/v1/users/me/history", 400, "Missing/invalid parameter: startHistoryId"),
         ("GET", "/gmail/v1/users/me/history?startHistoryId=1", 404, "Requested entity was not found."),
         ("GET", "/gmail/v1/users/me/messages/nope?alt=json&prettyPrint=true", 404, "Requested entity was not found."),
-        ("GET", "/gmail/v1/users/me/messages/a/attachments/b", 501, "does not fake"),
+        ("GET", "/gmail/v1/users/me/messages/a/attachments/b", 404, "Requested entity was not found."),
+        ("GET", "/gmail/v1/users/me/labels/Label_99", 404, "Requested entity was not found."),
         ("POST", "/gmail/v1/users/me/messages/send", 501, "does not fake"),
         ("GET", "/gmail/v1/users/me/threads?q=is%3Aunread", 501, "does not fake this q"),
         ("POST", "/gmail/v1/users/me/watch", 400, "topicName"),
@@ -365,7 +382,7 @@ def test_a_connection_is_kept_and_quick(port: int) -> None:
 
 
 def test_health_and_attachments(port: int, mailbox: Mailbox) -> None:
-    """GET / answers OK; an attachment's id is another one on every get, its size is not."""
+    """GET / answers OK; an attachment's id is another one on every get, its size and bytes are not."""
     raw = b"Content-Type: application/pdf; name=a.pdf\nContent-Transfer-Encoding: base64\n\n" + base64.b64encode(
         b"12345"
     )
@@ -373,6 +390,9 @@ def test_health_and_attachments(port: int, mailbox: Mailbox) -> None:
     bodies = [request(port, "GET", f"/gmail/v1/users/me/messages/{message_id}")[1]["payload"]["body"] for _ in range(2)]
     assert [body["size"] for body in bodies] == [5, 5]
     assert bodies[0]["attachmentId"] != bodies[1]["attachmentId"]
+    for body in bodies:
+        path = f"/gmail/v1/users/me/messages/{message_id}/attachments/{body['attachmentId']}"
+        assert request(port, "GET", path) == (200, {"size": 5, "data": base64.urlsafe_b64encode(b"12345").decode()})
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     connection.request("GET", "/")
     assert connection.getresponse().read() == b"OK"

@@ -14,8 +14,8 @@ WHAT IT DOES NOT FAKE
 
 * Authorization: every token is good, and one that is an address says who `me` is; with `--tokens` `local.google` is
   asked whose a token is. A mailbox can be revoked as a whole. Scopes and what gmail.metadata forbids go unchecked.
-* `messages.attachments.get`, sending, importing, `messages.modify` and every other method that is not listed in
-  `world.METHODS`: they answer 501. The user's side of the mailbox is `control`, not the Gmail API.
+* Sending, importing, `messages.modify` and every other method that is not listed in `world.METHODS`: they answer 501.
+  The user's side of the mailbox is `control`, not the Gmail API.
 * Search, but for `after:` and epoch seconds: any other `q` is refused with 501 rather than answered wrongly.
 * Gmail's exact threading: a message joins a thread when References or In-Reply-To names one of its messages and the
   subject is the same after Re:, Fwd: and the like.
@@ -25,4 +25,5 @@ WHAT IT DOES NOT FAKE
   Gmail's is not.
 * `fields`: partial responses are answered in full. Response headers beyond Content-Type and Content-Length.
 * Gmail's transcoding of text: `body.data` holds the part's own bytes in its own charset.
+* The palette of label colours: any colour is one. Attachment ids that expire: one is good as long as its message is.
 """

@@ -130,7 +130,14 @@ _ROUTES = (
     _Route("GET", re.compile(r"/history"), "users.history.list", _HISTORY),
     _Route("GET", re.compile(r"/messages"), "users.messages.list", _LISTING),
     _Route("GET", re.compile(r"/messages/(?P<message_id>[^/]+)"), "users.messages.get", _GET),
+    _Route(
+        "GET",
+        re.compile(r"/messages/(?P<message_id>[^/]+)/attachments/(?P<attachment_id>[^/]+)"),
+        "users.messages.attachments.get",
+        {},
+    ),
     _Route("GET", re.compile(r"/threads"), "users.threads.list", _LISTING),
     _Route("GET", re.compile(r"/threads/(?P<thread_id>[^/]+)"), "users.threads.get", _GET),
     _Route("GET", re.compile(r"/labels"), "users.labels.list", {}),
+    _Route("GET", re.compile(r"/labels/(?P<label_id>[^/]+)"), "users.labels.get", {}),
 )

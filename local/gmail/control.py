@@ -14,6 +14,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from local.gmail.control_input import BadInput, Input, Unknown, read_delivery
 from local.gmail.errors import ApiError
+from local.gmail.labels import Color
 from local.gmail.mailbox import Mailbox
 from local.gmail.notifications import Notifier
 from local.gmail.quota import SHAPES
@@ -228,7 +229,26 @@ def _expire_history(mailbox: Mailbox, body: Input) -> None:
 def _quirks(mailbox: Mailbox, body: Input) -> dict[str, Any]:
     mailbox.empty_page_chance = body.number("emptyPageChance", mailbox.empty_page_chance, 0, 1)
     mailbox.split_chance = body.number("splitChance", mailbox.split_chance, 0, 1)
-    return {"emptyPageChance": mailbox.empty_page_chance, "splitChance": mailbox.split_chance}
+    mailbox.inline_bytes = body.whole("inlineBytes", mailbox.inline_bytes, 0, 2**40)
+    if body.has("listsColors"):
+        mailbox.lists_colors = body.flag("listsColors")
+    return {
+        "emptyPageChance": mailbox.empty_page_chance,
+        "splitChance": mailbox.split_chance,
+        "inlineBytes": mailbox.inline_bytes,
+        "listsColors": mailbox.lists_colors,
+    }
+
+
+def _label(mailbox: Mailbox, body: Input) -> dict[str, Any]:
+    name, color = body.text("name"), body.object("color")
+    if color is not None:
+        # Before there is a label: what is wrong changes nothing.
+        Color.parse(color)
+    label_id = mailbox.ensure_label(name)
+    if color is not None:
+        mailbox.recolor_label(label_id, color)
+    return {"id": label_id}
 
 
 _Act = Callable[[Mailbox, Input], dict[str, Any] | None]
@@ -245,11 +265,15 @@ _ACTS: dict[str, tuple[tuple[str, ...], _Act]] = {
         lambda mailbox, body: {"id": mailbox.save_draft(body.raw("raw"), body.optional_text("id"))},
     ),
     "send": (("id",), lambda mailbox, body: {"id": mailbox.send_draft(body.text("id"))}),
-    "labels": (("name",), lambda mailbox, body: {"id": mailbox.ensure_label(body.text("name"))}),
+    "labels": (("name", "color"), _label),
     "rename-label": (("id", "name"), lambda mailbox, body: mailbox.rename_label(body.text("id"), body.text("name"))),
+    "recolor-label": (
+        ("id", "color"),
+        lambda mailbox, body: mailbox.recolor_label(body.text("id"), body.object("color")),
+    ),
     "delete-label": (("id",), lambda mailbox, body: mailbox.delete_label(body.text("id"))),
     "merge": (("into", "other"), lambda mailbox, body: mailbox.merge_threads(body.text("into"), body.text("other"))),
     "expire-history": (("before",), _expire_history),
     "expire-page-tokens": ((), lambda mailbox, _body: mailbox.expire_page_tokens()),
-    "quirks": (("emptyPageChance", "splitChance"), _quirks),
+    "quirks": (("emptyPageChance", "splitChance", "inlineBytes", "listsColors"), _quirks),
 }

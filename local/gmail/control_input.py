@@ -93,6 +93,13 @@ class Input:
             raise BadInput(f"{name} must be a list.")
         return value
 
+    def object(self, name: str) -> dict[str, Any] | None:
+        """An object, or nothing."""
+        value = self.fields.get(name)
+        if value is not None and not isinstance(value, dict):
+            raise BadInput(f"{name} must be an object or null.")
+        return value
+
     def number(self, name: str, default: float | None, low: float, high: float) -> float:
         """A number between two bounds, both included."""
         value = self.fields.get(name, default)

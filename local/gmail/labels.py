@@ -1,16 +1,17 @@
 """The labels of a mailbox.
 
-It knows system labels and the user's own, and how labels.list shows them. It does not know which message carries which
-label.
+It knows system labels and the user's own, and how labels.list and labels.get show them. It does not know which message
+carries which label.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from local.gmail.errors import invalid_argument
+from local.gmail.errors import invalid_argument, not_found
 
 _SHOWN = ("INBOX", "SENT", "DRAFT", "IMPORTANT", "STARRED", "UNREAD")
 _HIDDEN = ("CHAT", "TRASH", "SPAM")
@@ -21,6 +22,28 @@ SYSTEM_LABELS = _SHOWN + _HIDDEN + _CATEGORIES
 # Gmail puts these itself; a user can neither add nor remove them.
 IMMUTABLE_LABELS = frozenset({"SENT", "DRAFT", "CHAT"})
 
+_SHADE = re.compile(r"#[0-9a-f]{6}")
+
+
+@dataclass(frozen=True, slots=True)
+class Color:
+    """The colours of a label. Gmail has a palette of about a hundred; the fake takes any."""
+
+    text: str
+    background: str
+
+    @classmethod
+    def parse(cls, color: Mapping[str, Any]) -> Color:
+        """Read colours as the API writes them."""
+        shades = [color.get(name) for name in ("textColor", "backgroundColor")]
+        if set(color) != {"textColor", "backgroundColor"} or not all(_SHADE.fullmatch(str(shade)) for shade in shades):
+            raise ValueError("A colour has a textColor and a backgroundColor, written as #rrggbb.")
+        return cls(*map(str, shades))
+
+    def to_api(self) -> dict[str, str]:
+        """As the API writes them."""
+        return {"textColor": self.text, "backgroundColor": self.background}
+
 
 @dataclass(frozen=True, slots=True)
 class Label:
@@ -30,14 +53,17 @@ class Label:
     name: str
     type: str
     hidden: bool = False
+    color: Color | None = None
 
-    def to_api(self) -> dict[str, Any]:
-        """As labels.list shows it: visibility only where it is not the default, and no counts."""
+    def to_api(self, *, colors: bool = False) -> dict[str, Any]:
+        """As labels.list shows it: visibility only where it is not the default, and no counts; colours if told to."""
         shown: dict[str, Any] = {"id": self.id, "name": self.name, "type": self.type}
         if self.hidden:
             shown |= {"messageListVisibility": "hide", "labelListVisibility": "labelHide"}
         elif self.type == "user":
             shown |= {"messageListVisibility": "show", "labelListVisibility": "labelShow"}
+        if colors and self.color is not None:
+            shown["color"] = self.color.to_api()
         return shown
 
 
@@ -51,9 +77,15 @@ class Labels:
     def __contains__(self, label_id: object) -> bool:
         return label_id in self._labels
 
-    def to_api(self) -> list[dict[str, Any]]:
+    def to_api(self, *, colors: bool = False) -> list[dict[str, Any]]:
         """All labels as labels.list shows them."""
-        return [label.to_api() for label in self._labels.values()]
+        return [label.to_api(colors=colors) for label in self._labels.values()]
+
+    def one(self, label_id: str) -> Label:
+        """A label, or the API's refusal."""
+        if label_id not in self._labels:
+            raise not_found()
+        return self._labels[label_id]
 
     def create(self, name: str) -> str:
         """A new label of the user; Gmail never uses an id again."""
@@ -78,6 +110,10 @@ class Labels:
         if name != label.name:
             self._check_name(name)
             self._labels[label_id] = replace(label, name=name)
+
+    def recolor(self, label_id: str, color: Color | None) -> None:
+        """Other colours for a label of the user, or none."""
+        self._labels[label_id] = replace(self._own(label_id), color=color)
 
     def remove(self, label_id: str) -> None:
         """Forget a label of the user."""

@@ -9,8 +9,10 @@ The API raises `ApiError`; the user's side, which is no API of Gmail's, ValueErr
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
+from hashlib import sha256
 from random import Random
 from typing import Any
 
@@ -18,10 +20,15 @@ from local.gmail import listing
 from local.gmail.clock import Clock, milliseconds
 from local.gmail.errors import invalid_argument, not_found
 from local.gmail.history import HISTORY_TYPES, Record
+from local.gmail.message import StoredMessage
 from local.gmail.pages import page_size, read_token, write_token
 from local.gmail.payload import encoded
 from local.gmail.user import UserSide
 from local.gmail.watch import LIFETIME, Watch, parse_behavior, parse_topic
+
+# What an attachment id is made of: how all of them begin, noise, a seal, and which part it is.
+_ATTACHMENT = "ANGjdJ"
+_NONCE, _SEAL = 48, 12
 
 
 class Mailbox(UserSide):
@@ -31,6 +38,9 @@ class Mailbox(UserSide):
         history_lag: history and getProfile show a change only after this time, though its notification was sent at
             once. get_lag: messages.get answers 404 for a message younger than this, though listings and history show
             it. empty_page_chance: how often history.list puts in a page without `history` that is not the last.
+        inline_bytes: texts larger than this come as an attachmentId, as any part may by the schema; None: none does.
+            Where Gmail draws that line nobody tells.
+        lists_colors: labels.list tells the colours of labels, which Google's reference says it does not.
     """
 
     def __init__(self, address: str, *, clock: Clock, rng: Random) -> None:
@@ -38,6 +48,8 @@ class Mailbox(UserSide):
         self.history_lag = timedelta(0)
         self.get_lag = timedelta(0)
         self.empty_page_chance = 0.0
+        self.inline_bytes: int | None = 2**20
+        self.lists_colors = False
         # Reads draw from a source of their own, so that they do not change what later happens to the mailbox.
         self._reads = Random(rng.getrandbits(64))
         self._token_generation = 0
@@ -129,10 +141,25 @@ class Mailbox(UserSide):
         metadata_headers: Iterable[str] = (),
     ) -> dict[str, Any]:
         """users.messages.get: 404 for a message that is gone, and for one that `get_lag` still hides."""
-        message = self._state.messages.get(message_id)
-        if message is None or message.arrived_at + self.get_lag > self._clock.now():
-            raise not_found()
-        return message.to_api(format, metadata_headers, self._new_attachment_id)
+        return self._seen(message_id).to_api(format, metadata_headers, self._new_attachment_id, self.inline_bytes)
+
+    def get_attachment(self, message_id: str, attachment_id: str) -> dict[str, Any]:
+        """users.messages.attachments.get: 404 as for the message.
+
+        What is assumed: an attachment id is another one on each get, all of them are good, but for the one message
+        alone; any other is refused with 400 "Invalid attachment token", as practitioners report. Of a message within a
+        message the bytes are its source, as the standard library writes it again.
+        """
+        message = self._seen(message_id)
+        try:
+            token = base64.urlsafe_b64decode(attachment_id.removeprefix(_ATTACHMENT) + "==")
+            nonce, seal, part_id = token[:_NONCE], token[_NONCE : _NONCE + _SEAL], token[_NONCE + _SEAL :].decode()
+        except ValueError:
+            raise invalid_argument("Invalid attachment token") from None
+        if seal != _seal(nonce, message_id, part_id):
+            raise invalid_argument("Invalid attachment token")
+        data = message.bytes_of(part_id)
+        return {"size": len(data), "data": encoded(data)}
 
     def list_threads(
         self,
@@ -180,12 +207,27 @@ class Mailbox(UserSide):
         return {
             "id": thread.id,
             "historyId": str(thread.history_id),
-            "messages": [message.to_api(format, metadata_headers, self._new_attachment_id) for message in messages],
+            "messages": [
+                message.to_api(format, metadata_headers, self._new_attachment_id, self.inline_bytes)
+                for message in messages
+            ],
         }
 
     def list_labels(self) -> dict[str, Any]:
-        """users.labels.list: all at once, without counts."""
-        return {"labels": self._state.labels.to_api()}
+        """users.labels.list: all at once, without counts and, unless `lists_colors`, without colours."""
+        return {"labels": self._state.labels.to_api(colors=self.lists_colors)}
+
+    def get_label(self, label_id: str) -> dict[str, Any]:
+        """users.labels.get: with colours and counts."""
+        label = self._state.labels.one(label_id)
+        carriers = [message for message in self._state.messages.values() if label_id in message.label_ids]
+        unread = [message for message in carriers if "UNREAD" in message.label_ids]
+        return label.to_api(colors=True) | {
+            "messagesTotal": len(carriers),
+            "messagesUnread": len(unread),
+            "threadsTotal": len({message.thread_id for message in carriers}),
+            "threadsUnread": len({message.thread_id for message in unread}),
+        }
 
     def watch(self, topic: str | None, label_ids: Sequence[str] = (), behavior: str | None = None) -> dict[str, Any]:
         """users.watch: starts or renews, and notifies at once. The historyId is the true head, whatever the lag."""
@@ -222,12 +264,23 @@ class Mailbox(UserSide):
     def _history_token(self, start: int, after: int, end: int, was_empty: int) -> str:
         return write_token("history", self._token_generation, (start, after, end, was_empty))
 
-    def _new_attachment_id(self) -> str:
-        return "ANGjdJ" + encoded(self._reads.randbytes(48)).rstrip("=")
+    def _seen(self, message_id: str) -> StoredMessage:
+        message = self._state.messages.get(message_id)
+        if message is None or message.arrived_at + self.get_lag > self._clock.now():
+            raise not_found()
+        return message
+
+    def _new_attachment_id(self, message_id: str, part_id: str) -> str:
+        nonce = self._reads.randbytes(_NONCE)
+        return _ATTACHMENT + encoded(nonce + _seal(nonce, message_id, part_id) + part_id.encode()).rstrip("=")
 
     def _filter(self, label_ids: Sequence[str], include_spam_trash: bool, q: str | None) -> listing.Filter:
         self._state.labels.require(label_ids)
         return listing.Filter(label_ids, include_spam_trash, listing.parse_search(q))
+
+
+def _seal(nonce: bytes, message_id: str, part_id: str) -> bytes:
+    return sha256(nonce + f"{message_id} {part_id}".encode()).digest()[:_SEAL]
 
 
 def _parse_start(value: int | str | None) -> int:

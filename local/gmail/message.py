@@ -58,8 +58,21 @@ class StoredMessage:
             self._snippet = payload.snippet(mime.parse(self.raw))
         return self._snippet
 
-    def to_api(self, form: str, metadata_headers: Iterable[str], new_id: Callable[[], str]) -> dict[str, Any]:
-        """As messages.get shows it; the parts of the answer are shared, the caller must not change them."""
+    def to_api(
+        self,
+        form: str,
+        metadata_headers: Iterable[str],
+        new_id: Callable[[str, str], str],
+        inline_bytes: int | None = None,
+    ) -> dict[str, Any]:
+        """As messages.get shows it; the parts of the answer are shared, the caller must not change them.
+
+        Args:
+            form: the format.
+            metadata_headers: the headers that format=metadata shows; all without any.
+            new_id: makes an attachment id of this message's id and a part's.
+            inline_bytes: larger texts come as an attachment id; None: none does.
+        """
         form = form.lower()
         if form not in FORMATS:
             raise invalid_argument(f"Invalid value at 'format': \"{form}\"")
@@ -69,7 +82,9 @@ class StoredMessage:
             shown["labelIds"] = list(self.label_ids)
         shown["snippet"] = self.snippet()
         if form == "full":
-            shown["payload"] = payload.with_fresh_attachments(self._payload(), new_id)
+            shown["payload"] = payload.with_fresh_attachments(
+                self._payload(), lambda part_id: new_id(self.id, part_id), inline_bytes
+            )
         elif form == "metadata":
             shown["payload"] = payload.top_only(self._payload(), metadata_headers)
         elif form == "raw":
@@ -79,16 +94,14 @@ class StoredMessage:
         shown["internalDate"] = str(self.internal_date)
         return shown
 
+    def bytes_of(self, part_id: str) -> bytes:
+        """The bytes of one part."""
+        return payload.bytes_of(mime.parse(self.raw), part_id)
+
     def truth(self) -> dict[str, Any]:
         """What a perfect mirror would know of it."""
         if self._truth is None:
-            message = mime.parse(self.raw)
-            body = truth.body_of(message)
-            self._truth = {
-                "subject": mime.header(message, "Subject"),
-                "from": mime.header(message, "From"),
-                "body": {"text": body.text, "html": body.html},
-            }
+            self._truth = truth.of(mime.parse(self.raw))
         return {
             "threadId": self.thread_id,
             "labelIds": sorted(self.label_ids),

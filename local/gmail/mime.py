@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from email import message_from_bytes
 from email.message import Message
+from email.policy import Compat32
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -22,10 +23,21 @@ _FOLD = re.compile(r"[\r\n]+(?=[ \t])")
 _LINE_BREAK = re.compile(r"[\r\n]+")
 
 
+class _AsSent(Compat32):
+    """Reads as the standard library always did, and writes headers as they were, folded nowhere else."""
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        """One header."""
+        return f"{name}: {value}{self.linesep}".encode("utf-8", "surrogateescape")
+
+
+_WITH_CR, _WITHOUT_CR = _AsSent(linesep="\r\n"), _AsSent(linesep="\n")
+
+
 def parse(raw: bytes) -> Message:
     """The parsed message; what nests too deep to parse is one opaque text."""
     try:
-        return message_from_bytes(raw)
+        return message_from_bytes(raw, policy=_WITH_CR if b"\r\n" in raw else _WITHOUT_CR)
     except RecursionError:
         opaque: Message = Message()
         opaque.set_payload(raw.decode("ascii", "surrogateescape"))

@@ -2,6 +2,9 @@
 
 It knows part ids, which bodies come inline and which as an attachment id. It does not know messages, labels or history.
 
+A text comes inline, and so does every part of a multipart; what has a file name or is no text is an attachment id. A
+message within a message is both: its parts are below it, and its source is behind an attachment id.
+
 The tree is built once per message and then shared between answers: only the branches that hold an attachment are
 copied, because Gmail gives each attachment a new id on every get.
 """
@@ -19,6 +22,9 @@ from local.gmail import mime, truth
 
 SNIPPET_LENGTH = 200
 
+# Parts below this depth are not shown: JSON is not read from much further down.
+DEEPEST = 100
+
 _PENDING = "pending"
 _SPACES = re.compile(r"\s+")
 _INVISIBLE = re.compile(r"<(style|script|head)\b.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
@@ -27,20 +33,37 @@ _TAG = re.compile(r"<[^>]*>")
 
 def part_tree(message: Message) -> dict[str, Any]:
     """The tree with attachment ids still pending; see `with_fresh_attachments`."""
-    return _part(message, "")
+    return _part(message, "", 0)
 
 
-def with_fresh_attachments(part: dict[str, Any], new_id: Callable[[], str]) -> dict[str, Any]:
-    """The tree with a new id for each attachment; a tree without attachments is returned as it is."""
+def bytes_of(message: Message, part_id: str) -> bytes:
+    """The bytes of the part that the tree shows under this id."""
+    part = message
+    for number in filter(None, part_id.split(".")):
+        part = _children(part)[int(number)]
+    return mime.content(part)
+
+
+def with_fresh_attachments(
+    part: dict[str, Any], new_id: Callable[[str], str], inline_bytes: int | None = None
+) -> dict[str, Any]:
+    """The tree with a new id for each attachment; a tree without attachments is returned as it is.
+
+    Args:
+        part: the tree.
+        new_id: makes an id for the attachment that is this part.
+        inline_bytes: what is inline and larger becomes an attachment, too; None: nothing does.
+    """
     body = part["body"]
     parts = part.get("parts", ())
-    fresh = [with_fresh_attachments(child, new_id) for child in parts]
-    pending = body.get("attachmentId") == _PENDING
+    fresh = [with_fresh_attachments(child, new_id, inline_bytes) for child in parts]
+    kept_back = "data" in body and inline_bytes is not None and body["size"] > inline_bytes
+    pending = kept_back or body.get("attachmentId") == _PENDING
     if not pending and all(new is old for new, old in zip(fresh, parts, strict=True)):
         return part
     copy = dict(part)
     if pending:
-        copy["body"] = {**body, "attachmentId": new_id()}
+        copy["body"] = {"attachmentId": new_id(part["partId"]), "size": body["size"]}
     if fresh:
         copy["parts"] = fresh
     return copy
@@ -71,7 +94,7 @@ def snippet(message: Message) -> str:
     return escaped
 
 
-def _part(part: Message, part_id: str) -> dict[str, Any]:
+def _part(part: Message, part_id: str, depth: int) -> dict[str, Any]:
     mime_type = part.get_content_type()
     shown: dict[str, Any] = {
         "partId": part_id,
@@ -80,19 +103,18 @@ def _part(part: Message, part_id: str) -> dict[str, Any]:
         "headers": [{"name": name, "value": value} for name, value in mime.headers(part)],
     }
     shown["body"] = _body(part, mime_type, shown["filename"])
-    children = _children(part, mime_type)
-    if children:
+    children = _children(part)
+    if children and depth < DEEPEST:
         prefix = f"{part_id}." if part_id else ""
-        shown["parts"] = [_part(child, f"{prefix}{number}") for number, child in enumerate(children)]
+        shown["parts"] = [_part(child, f"{prefix}{number}", depth + 1) for number, child in enumerate(children)]
     return shown
 
 
-def _children(part: Message, mime_type: str) -> list[Message]:
+def _children(part: Message) -> list[Message]:
     """A multipart's parts and an attached message's own top part; a delivery status or the like stays one leaf."""
     inner = part.get_payload()
-    if not isinstance(inner, list) or not (part.get_content_maintype() == "multipart" or mime_type == "message/rfc822"):
-        return []
-    return [child for child in inner if isinstance(child, Message)]
+    has_parts = part.get_content_maintype() == "multipart" or part.get_content_type() == "message/rfc822"
+    return [child for child in inner if isinstance(child, Message)] if has_parts and isinstance(inner, list) else []
 
 
 def _body(part: Message, mime_type: str, filename: str) -> dict[str, Any]:

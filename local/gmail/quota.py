@@ -20,9 +20,11 @@ from local.gmail.errors import ApiError, queries_exceeded, resource_exhausted, r
 _CURRENT = {
     "users.getProfile": 1,
     "users.labels.list": 1,
+    "users.labels.get": 1,
     "users.history.list": 2,
     "users.messages.list": 5,
     "users.messages.get": 20,
+    "users.messages.attachments.get": 20,
     "users.threads.list": 10,
     "users.threads.get": 40,
     "users.watch": 100,
@@ -30,7 +32,7 @@ _CURRENT = {
 }
 
 # Before May 2026. What watch and stop cost then is in no copy of the table at hand: they are assumed unchanged.
-_LEGACY = _CURRENT | {"users.messages.get": 5, "users.threads.get": 10}
+_LEGACY = _CURRENT | {"users.messages.get": 5, "users.messages.attachments.get": 5, "users.threads.get": 10}
 
 PRICES = {"2026": _CURRENT, "legacy": _LEGACY}
 SHAPES = ("queries", "exhausted")

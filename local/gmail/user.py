@@ -6,14 +6,14 @@ It knows which records each act leaves in history and when a watch is told. It d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from random import Random
 from typing import Any
 
 from local.gmail.clock import Clock
 from local.gmail.history import Record
-from local.gmail.labels import IMMUTABLE_LABELS
+from local.gmail.labels import IMMUTABLE_LABELS, Color
 from local.gmail.message import StoredMessage, StoredThread
 from local.gmail.state import MailState
 from local.gmail.watch import Notification, Watch
@@ -100,6 +100,10 @@ class UserSide:
         """The id stays, the name changes; history says nothing of it."""
         self._state.labels.rename(label_id, name)
 
+    def recolor_label(self, label_id: str, color: Mapping[str, Any] | None) -> None:
+        """Other colours, as the API writes them, or none; history says nothing of it."""
+        self._state.labels.recolor(label_id, None if color is None else Color.parse(color))
+
     def delete_label(self, label_id: str) -> None:
         """The label goes; history has no record of that kind, but one labelsRemoved for each message that carried it.
 
@@ -137,7 +141,7 @@ class UserSide:
         """All there is, with nothing held back by a lag: what a perfect mirror would hold, as plain JSON."""
         return {
             "messages": {message_id: message.truth() for message_id, message in self._state.messages.items()},
-            "labels": {label["id"]: label for label in self._state.labels.to_api()},
+            "labels": {label["id"]: label for label in self._state.labels.to_api(colors=True)},
             "historyId": self._state.log.head,
         }
 

@@ -29,10 +29,15 @@ METHODS: dict[str, Callable[..., dict[str, Any]]] = {
     "users.history.list": Mailbox.list_history,
     "users.messages.list": Mailbox.list_messages,
     "users.messages.get": Mailbox.get_message,
+    "users.messages.attachments.get": Mailbox.get_attachment,
     "users.threads.list": Mailbox.list_threads,
     "users.threads.get": Mailbox.get_thread,
     "users.labels.list": Mailbox.list_labels,
+    "users.labels.get": Mailbox.get_label,
 }
+
+# What a call is about, if it is about one thing.
+_SUBJECTS = ("message_id", "thread_id", "label_id")
 
 
 class World:
@@ -124,7 +129,7 @@ class World:
         if self.is_revoked(mailbox):
             raise of_status(401)
         with self.quota.charged(mailbox.address.lower(), method, crowd):
-            fault = self.faults.take(method, params.get("message_id") or params.get("thread_id"))
+            fault = self.faults.take(method, next((params[name] for name in _SUBJECTS if name in params), None))
             if fault:
                 self._suffer(fault)
             with self.lock(mailbox):

@@ -3,17 +3,21 @@
 Knows: HTTP. Does not know: the client under test, beyond how it is made.
 """
 
+import base64
+import gc
 import json
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import google.auth.credentials
 from mailmirror.adapters.gmail import GmailApiAccounts
-from mailmirror.model import Quota
+from mailmirror.content import Content, Part, TextPart
+from mailmirror.model import Body, Failed, Message, Quota
 from mailmirror.ports import Gmail, GmailAccounts
 
 from local.gmail.mailbox import Mailbox as FakeMailbox
@@ -72,6 +76,41 @@ class Fake:
         return int(self.account().get("calls", {}).get(method, 0))
 
 
+class Keeping:
+    """`ports.Keep` as simple as can be: texts are UTF-8, and what Gmail keeps back of them is fetched.
+
+    Attributes:
+        kept: the messages it was given, in their order.
+        files: the bytes of each file by its part, where they are to be fetched.
+    """
+
+    def __init__(self, *, files: bool = False, before: Callable[[], object] = lambda: None) -> None:
+        self.kept: list[str] = []
+        self.files: dict[str, bytes | None] = {}
+        self._fetches_files = files
+        self._before = before
+
+    def __call__(self, message: Message, content: Content, fetch: Callable[[str], bytes | None]) -> Message | Failed:
+        """Keep a message."""
+        self.kept.append(message.id)
+        self._before()
+
+        def text_of(parts: Iterable[TextPart]) -> str | None:
+            found = [bytes_of(text.part) for text in parts]
+            known = [data for data in found if data is not None]
+            return b"".join(known).decode("utf-8", "replace") if len(known) == len(found) else None
+
+        def bytes_of(part: Part) -> bytes | None:
+            return fetch(part.attachment_id) if part.attachment_id else part.data
+
+        text, html = text_of(content.text), text_of(content.html)
+        if text is None or html is None:
+            return Failed("Gmail has no such text.")
+        if self._fetches_files:
+            self.files |= {file.attachment.part_id: bytes_of(file.part) for file in content.files}
+        return replace(message, body=Body(text, html), attachments=tuple(file.attachment for file in content.files))
+
+
 def nobody(_mailbox: str) -> None:
     """No credentials: the fake believes everybody."""
 
@@ -87,6 +126,24 @@ def mail(subject: str, body: str = "Hello", reply_to: str | None = None) -> byte
         message["In-Reply-To"] = reply_to
     message.set_content(body)
     return message.as_bytes()
+
+
+class Contents:
+    """Counts the messages whose content is held by anybody; those held by somebody else before do not count."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        # Kept, so that no other object comes to be where one of them was.
+        self._before = self._all()
+
+    def held(self) -> int:
+        """How many there are."""
+        before = set(map(id, self._before))
+        return sum(id(item) not in before for item in self._all())
+
+    @staticmethod
+    def _all() -> list[Content]:
+        return [item for item in gc.get_objects() if isinstance(item, Content)]
 
 
 def messages_of(found: Mapping[str, object], kind: type) -> list[str]:
@@ -107,11 +164,16 @@ class Scripted(BaseHTTPRequestHandler):
         self.asked.append((self.command, self.path, dict(self.headers.items())))
         status, headers, body = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         self.send_response(status)
-        for name, value in ({"Content-Type": "application/json"} | dict(headers)).items():
+        chunked = "Transfer-Encoding" in headers
+        length = {} if chunked else {"Content-Length": str(len(body))}
+        for name, value in ({"Content-Type": "application/json"} | dict(headers) | length).items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        pieces = [body[start : start + 1000] for start in range(0, len(body), 1000)] if chunked else [body]
+        for piece in pieces:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
+        if chunked:
+            self.wfile.write(b"0\r\n\r\n")
 
     do_POST = do_GET
 
@@ -159,6 +221,12 @@ PROFILE: tuple[int, Mapping[str, str], bytes] = (
     json.dumps({"emailAddress": ALICE, "historyId": "7", "messagesTotal": 1, "threadsTotal": 1}).encode(),
 )
 WHOLE = {"id": "1", "threadId": "1", "historyId": "5", "internalDate": "0", "payload": {}}
+
+
+def whole(message_id: str, text: bytes) -> dict[str, Any]:
+    """A message of one text as messages.get answers it."""
+    body = {"size": len(text), "data": base64.urlsafe_b64encode(text).decode()}
+    return {**WHOLE, "id": message_id, "payload": {"mimeType": "text/plain", "body": body}}
 
 
 class Token(google.auth.credentials.Credentials):

@@ -52,7 +52,7 @@ def test_eight_at_a_time(fake: Fake) -> None:
     ids = fake.deliver(200)
     barrier = gate(fake, 8)
     client = fake.open(units_per_minute=UNITS)
-    assert messages_of(client.messages(ids), Message) == ids
+    assert messages_of(client.messages(ids, None), Message) == ids
     assert not barrier.broken
     assert client.spent == fake.units() == 4_000
 
@@ -62,7 +62,7 @@ def test_no_more_at_a_time_than_there_are_lanes(fake: Fake) -> None:
     ids = fake.deliver(150)
     barrier = gate(fake, 2)
     client = fake.open(units_per_minute=UNITS, lanes=2)
-    assert messages_of(client.messages(ids), Message) == ids
+    assert messages_of(client.messages(ids, None), Message) == ids
     assert not barrier.broken
 
 
@@ -70,7 +70,7 @@ def test_threads_come_so_too(fake: Fake) -> None:
     """Threads are fetched in lanes as messages are."""
     ids = fake.deliver(100)
     gate(fake, 8)
-    found = fake.open(units_per_minute=UNITS).threads(ids)
+    found = fake.open(units_per_minute=UNITS).threads(ids, None)
     assert messages_of(found, FetchedThread) == ids
 
 
@@ -83,7 +83,7 @@ def test_one_batch_needs_no_thread(
     ids = fake.deliver(count)
     client = fake.open(**({"units_per_minute": UNITS} | changes))
     with client.sparing():
-        assert messages_of(client.messages(ids), Message) == ids
+        assert messages_of(client.messages(ids, None), Message) == ids
 
 
 def test_trouble_in_several_lanes(fake: Fake) -> None:
@@ -95,7 +95,7 @@ def test_trouble_in_several_lanes(fake: Fake) -> None:
     fake.faults("users.messages.get", {"id": ids[7], "status": 404, "times": -1})
     fake.faults("users.messages.get", {"id": ids[77], "status": 500, "times": -1})
     client = fake.open(units_per_minute=UNITS)
-    found = client.messages([*ids, "dead"])
+    found = client.messages([*ids, "dead"], None)
     assert list(found) == [*ids, "dead"]
     assert messages_of(found, Gone) == [ids[7], "dead"]
     assert messages_of(found, Failed) == [ids[77]]
@@ -110,11 +110,11 @@ def test_a_connection_that_breaks(fake: Fake, fault: str) -> None:
     ids = fake.deliver(100)
     fake.faults("users.messages.get", {"id": ids[60], "status": fault})
     client = fake.open(units_per_minute=UNITS)
-    assert messages_of(client.messages(ids), Message) == ids
+    assert messages_of(client.messages(ids, None), Message) == ids
     # The fifth lane had every eighth from 4 on, twelve of them; it broke at the eighth.
     assert fake.calls("users.messages.get") == 88 + 8 + 12
     assert client.spent == 20 * 112
-    assert messages_of(client.messages(ids), Message) == ids
+    assert messages_of(client.messages(ids, None), Message) == ids
 
 
 def test_all_connections_break(fake: Fake) -> None:
@@ -123,7 +123,7 @@ def test_all_connections_break(fake: Fake) -> None:
     for number in range(8):
         fake.faults("users.messages.get", {"id": ids[number], "status": "reset"})
     client = fake.open(units_per_minute=UNITS)
-    assert messages_of(client.messages(ids), Message) == ids
+    assert messages_of(client.messages(ids, None), Message) == ids
     assert client.spent == 20 * 120
 
 
@@ -133,7 +133,7 @@ def test_gmail_is_not_there(fake: Fake) -> None:
     fake.faults("users.messages.get", *["503"] * 1_000)
     began = fake.clock.now()
     with pytest.raises(GmailUnavailable):
-        fake.open(units_per_minute=UNITS).messages(ids)
+        fake.open(units_per_minute=UNITS).messages(ids, None)
     assert fake.clock.now() - began < timedelta(minutes=1)
 
 
@@ -143,7 +143,7 @@ def test_gmail_names_a_time_in_one_lane(fake: Fake) -> None:
     fake.faults("users.messages.get", {"id": ids[60], "status": "retry-after:900"})
     client = fake.open(units_per_minute=UNITS)
     with pytest.raises(Throttled) as caught:
-        client.messages(ids)
+        client.messages(ids, None)
     assert caught.value.until is not None
     assert (fake.calls("users.messages.get"), client.rejected) == (100, 1)
 
@@ -169,7 +169,7 @@ def test_one_token_for_all_lanes(fake: Fake) -> None:
     ids = fake.deliver(200)
     source = Source("token")
     client = fake.open(credentials=lambda _: source, units_per_minute=UNITS)
-    assert messages_of(client.messages(ids), Message) == ids
+    assert messages_of(client.messages(ids, None), Message) == ids
     assert source.threads == [threading.get_ident()]
 
 
@@ -179,7 +179,7 @@ def test_no_token_for_any_lane(fake: Fake) -> None:
     source = Source(google.auth.exceptions.RefreshError("invalid_grant: Token has been expired or revoked.", {}))
     client = fake.open(credentials=lambda _: source, units_per_minute=UNITS)
     with pytest.raises(AccessRevoked):
-        client.messages(ids)
+        client.messages(ids, None)
     assert source.threads == [threading.get_ident()] * 2
     assert fake.calls("users.messages.get") == 0
 
@@ -193,7 +193,7 @@ def test_a_token_that_no_lane_may_use() -> None:
     with Script(refusal(401, "Invalid Credentials"), refusal(401, "x"), refusal(401, "x"), *answers) as script:
         source = Source("old", "new")
         client = script.open(lambda _: source, units_per_minute=UNITS, lanes=2)
-        assert messages_of(client.messages(ids), Message) == ids
+        assert messages_of(client.messages(ids, None), Message) == ids
     # Two batches and the first call alone went out with the old token.
     assert [headers["authorization"] for _, _, headers in script.asked] == ["Bearer old"] * 3 + ["Bearer new"] * 30
     assert source.threads == [threading.get_ident()] * 2
@@ -217,8 +217,8 @@ def test_connections_are_closed_with_the_client(fake: Fake, monkeypatch: pytest.
     ids = fake.deliver(200)
     client: Gmail | None = fake.open(units_per_minute=UNITS)
     assert client is not None
-    client.messages(ids)
-    client.messages(ids)
+    client.messages(ids, None)
+    client.messages(ids, None)
     assert len(opened) == 8
     del client
     gc.collect()
@@ -230,12 +230,12 @@ def test_gmails_description_is_read_once(fake: Fake, monkeypatch: pytest.MonkeyP
     fake.open().profile()
     monkeypatch.delattr(transport, "build_from_document")
     ids = fake.deliver(60)
-    assert messages_of(fake.open(units_per_minute=UNITS).messages(ids), Message) == ids
+    assert messages_of(fake.open(units_per_minute=UNITS).messages(ids, None), Message) == ids
 
 
 @pytest.mark.parametrize(
     "call",
-    [lambda client: client.messages(["1", "2"]), lambda client: client.profile()],
+    [lambda client: client.messages(["1", "2"], None), lambda client: client.profile()],
     ids=["batch", "single"],
 )
 def test_credentials_that_cannot_be_made(fake: Fake, call: Callable[[Gmail], object]) -> None:

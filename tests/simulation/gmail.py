@@ -364,6 +364,24 @@ class Messages:
     def get(self, userId: str, id: str, format: str) -> Request:  # noqa: A002, N803
         return Request(self.post, "users.messages.get", lambda gmail: gmail.get_message(id, format), id, form=format)
 
+    def attachments(self) -> "Attachments":
+        return Attachments(self.post)
+
+
+@dataclass(slots=True)
+class Attachments:
+    """users.messages.attachments."""
+
+    post: Post
+
+    def get(self, userId: str, messageId: str, id: str) -> Request:  # noqa: A002, N803
+        return Request(
+            self.post,
+            "users.messages.attachments.get",
+            lambda gmail: gmail.get_attachment(messageId, id),
+            messageId,
+        )
+
 
 @dataclass(slots=True)
 class Threads:
@@ -401,6 +419,9 @@ class Labels:
 
     def list(self, userId: str) -> Request:  # noqa: N803
         return Request(self.post, "users.labels.list", lambda gmail: gmail.list_labels())
+
+    def get(self, userId: str, id: str) -> Request:  # noqa: A002, N803
+        return Request(self.post, "users.labels.get", lambda gmail: gmail.get_label(id), id)
 
 
 class Client(GmailClient):

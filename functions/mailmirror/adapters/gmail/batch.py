@@ -1,11 +1,9 @@
 """Batches: many requests in one, and its answer taken apart again.
 
-Knows: multipart/mixed with one application/http in each part, as Google's guide has it
-(https://developers.google.com/gmail/api/guides/batch). Does not know: connections, what is asked, or what an answer
-means. What cannot be read is left out: a request without an answer is asked again by whoever sent it.
+Knows: multipart/mixed of application/http (https://developers.google.com/gmail/api/guides/batch). Does not know:
+connections, what is asked, or what an answer means. What cannot be read is left out: the sender asks again.
 
-The client library has batches too. They cost twice the processor time of all the rest, and what was answered 401 they
-send once more by themselves: a call that nobody paid for.
+The client library's cost twice the processor time of all the rest, and ask again after 401: a call nobody paid for.
 """
 
 import re
@@ -25,7 +23,7 @@ _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 
 
 def write(requests: Sequence[Any]) -> bytes:
-    """Return the body that asks for all of these, requests of googleapiclient without a body, numbered from 0."""
+    """Return the body for googleapiclient's requests without a body, numbered from 0."""
     lines = []
     for number, request in enumerate(requests):
         url = urlsplit(request.uri)
@@ -44,8 +42,8 @@ def write(requests: Sequence[Any]) -> bytes:
     return "\r\n".join(lines).encode("ascii")
 
 
-def read(content_type: str, body: bytes) -> Iterator[tuple[int, httplib2.Response, bytes]]:
-    """Yield for each part that is whole: its number, status and headers, and content."""
+def read(content_type: str, body: bytes) -> Iterator[tuple[int, httplib2.Response, memoryview]]:
+    """Yield each whole part's number, status and headers, and content, which is not copied."""
     boundary = _BOUNDARY_OF.search(content_type)
     if boundary is None:
         return
@@ -59,14 +57,14 @@ def read(content_type: str, body: bytes) -> Iterator[tuple[int, httplib2.Respons
         start = end + 1
 
 
-def _part(body: bytes, start: int, end: int) -> tuple[int, httplib2.Response, bytes] | None:
-    # By positions: the content may be megabytes, and is copied once.
+def _part(body: bytes, start: int, end: int) -> tuple[int, httplib2.Response, memoryview] | None:
+    # By positions: content may be megabytes.
     head = _BLANK_LINE.search(body, start, end)
     number = head and _NUMBER.search(body, start, head.start())
     status = head and _STATUS.match(body, head.end(), end)
     if not (number and status):
         return None
-    # An answer without content may do without the blank line too.
+    # Without content there may be no blank line.
     blank = _BLANK_LINE.search(body, status.end(), end)
     headers_end, content = (blank.start(), blank.end()) if blank else (end, end)
     headers = {}
@@ -78,4 +76,4 @@ def _part(body: bytes, start: int, end: int) -> tuple[int, httplib2.Response, by
         return None
     answer = httplib2.Response(headers | {"status": status[1].decode()})
     answer.reason = status[2].decode("latin-1")
-    return int(number[1]), answer, body[content:end]
+    return int(number[1]), answer, memoryview(body)[content:end]

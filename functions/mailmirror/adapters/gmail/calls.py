@@ -1,7 +1,6 @@
 """Calls of one mailbox: each paid for before it is made, made once, and named when it fails; alone or in a wave.
 
-Knows: the budget, how many calls a batch may hold, and how many may be under way at a time. Does not know: what is
-asked, or whether to ask again. Laws 7 and 8: a price paid before every call, a name for every failure.
+Knows: the budget, and how many calls go together. Does not know: what is asked, or whether to ask again. Laws 7, 8.
 """
 
 import random
@@ -22,20 +21,18 @@ from mailmirror.quota import Budget
 
 Value = TypeVar("Value")
 
-# A method, and the id that it is called with.
+# Method and id.
 Get = tuple[str, str]
 
-# Google allows 100 calls a batch and advises 50; 25 is what users of new projects get through without 429s.
+# Google allows 100 a batch and advises 50; users of new projects get 25 through without 429s.
 MAX_BATCH = 25
-# Gmail answers the calls of a batch one after the other, so a wave is spread over all lanes; but fewer calls than these
-# are answered in less time than a request takes on its way.
+# Gmail answers a batch one by one, so a wave is spread over all lanes; but fewer take less time than a request's way.
 FEW = 2
-# A wave takes no more calls than the budget pays for in this time, so that the units are there when it is sent.
+# A wave holds what the budget pays for in this time: units are there when it is sent.
 BATCH_SECONDS = 5.0
-# Calls under way at a time. How many Gmail lets a user have it does not say, and other applications have some of them:
-# begin with few, become more by ten with each wave, and half as many when Gmail refuses. From then on they become more
-# so slowly that a lasting limit is met once in 35 waves: who runs into it again and again is shut out for a quarter of
-# an hour.
+# Gmail does not tell a user's limit, and other applications share it: few at first, more with each wave, half when it
+# refuses; then so slowly more that a lasting limit is met once in 35 waves: who often meets it is shut out for 15
+# minutes.
 FIRST_IN_FLIGHT = 50
 MORE_IN_FLIGHT = 10
 MORE_AFTER_REFUSAL = 1 / 50
@@ -45,9 +42,8 @@ class Calls:
     """Single calls and waves of batches, for one thread.
 
     Attributes:
-        mailbox: whose calls these are.
-        rejected: how many of them Gmail refused for quota.
-        in_flight: the most that may be under way at a time, rounded down.
+        rejected: calls that Gmail refused for quota.
+        in_flight: the most under way at a time, rounded down.
     """
 
     def __init__(
@@ -61,7 +57,7 @@ class Calls:
         *,
         lanes: int,
     ) -> None:
-        """Connect nothing yet; `connect` is called before the first call, and its failure is that call's."""
+        """The first call calls `connect`, and fails with it."""
         self.mailbox = mailbox
         self.rejected = 0
         self._connect = connect
@@ -76,10 +72,10 @@ class Calls:
         self._way: Lanes | None = None
 
     def once(self, method: str, request: Callable[[Api], Any], *, paged: bool = False) -> Any:
-        """Pay for one call and make it. The answer is None when it is no JSON."""
+        """Pay for a call and make it; None: the answer is no JSON."""
         answer = self._pay_and_send(method, request)
         if isinstance(answer, HttpError) and answer.resp.status == 401:
-            # A token may have been revoked before its time: there is one more, and one more try.
+            # Revoked before its time: there is one more token and try.
             renewed = _caught(self._open().renew)
             if isinstance(renewed, Exception):
                 answer = renewed
@@ -94,7 +90,7 @@ class Calls:
         raise refused
 
     def together(self, gets: Sequence[Get], request: Callable[[Api, Get], Any]) -> dict[Get, Any | GmailError]:
-        """Pay for these calls and make them in one wave: what was answered to each, or why nothing was."""
+        """Likewise many, in one wave; return answers and failures."""
         self._budget.take(sum(self._prices[method] for method, _ in gets))
         batches = self._spread(gets)
         answers: dict[Get, Any | GmailError] = {}
@@ -117,7 +113,7 @@ class Calls:
         return {get: answers[get] for get in gets}
 
     def room(self, gets: Sequence[Get]) -> int:
-        """How many of these calls, from the first on, the next wave may hold: at least one."""
+        """How many of these the next wave may hold: at least one."""
         units = min(self._budget.affordable(BATCH_SECONDS), self._budget.at_once)
         most = max(1, min(int(self.in_flight), len(gets)))
         for count, (method, _) in enumerate(gets[:most]):
@@ -127,11 +123,10 @@ class Calls:
         return most
 
     def patience(self) -> Patience:
-        """Begin to wait for what fails."""
         return Patience(self._clock, self._rng)
 
     def _spread(self, gets: Sequence[Get]) -> list[Sequence[Get]]:
-        """Deal calls out to batches, none of them much longer than another, each with its share of whole threads."""
+        """To each batch its share of whole threads."""
         count = min(self._lanes, max(-(-len(gets) // MAX_BATCH), len(gets) // FEW))
         return [gets[number::count] for number in range(count)]
 
@@ -162,13 +157,13 @@ class Calls:
         return refusal(error, method, self.mailbox, self._clock.now(), paged=paged)
 
     def _filled(self, answered: int) -> None:
-        """So many calls at a time were answered: that is news only if there may not be more."""
+        """News only if no more may be under way."""
         if answered >= int(self.in_flight):
             more = MORE_AFTER_REFUSAL * self.in_flight if self._refused_before else MORE_IN_FLIGHT
             self.in_flight = min(self.in_flight + more, self._most)
 
     def _slow_down(self, refused: int, under_way: int) -> None:
-        """Somebody else spends from the same quota, or too many calls came at a time."""
+        """Somebody else spends this quota, or too many came at a time."""
         self.rejected += refused
         self.in_flight = max(1, min(int(self.in_flight), under_way) // 2)
         self._refused_before = True
@@ -176,7 +171,7 @@ class Calls:
 
 
 def _caught(send: Callable[[], Value]) -> Value | Exception:
-    """What is answered, or why nothing is. What the budget refuses was not sent and does not come through here."""
+    """Not for what the budget refuses: that was not sent."""
     try:
         return send()
     except UNANSWERED as error:

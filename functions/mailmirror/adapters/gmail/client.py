@@ -1,38 +1,43 @@
-"""The port: `ports.GmailAccounts` and `ports.Gmail`, one method of Gmail's API for each of the port's.
+"""One mailbox: `ports.Gmail`, one method of Gmail's API for each of the port's.
 
-Knows: the methods' parameters, and that a single call is made again if that is worth it. Does not know: how a call is
-paid for, sent or named, or how many gets are made at a time.
+Knows: parameters, that a call may be made again, and which values take several. Does not know: how a call is paid for,
+sent or named, or how many gets are made at a time.
 """
 
-import logging
+from __future__ import annotations
+
 import math
-import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from google.auth.credentials import Credentials
-
-from mailmirror.adapters.gmail.calls import Calls
+from mailmirror.adapters.gmail.calls import Calls, Get
 from mailmirror.adapters.gmail.gets import Gets, Kind
 from mailmirror.adapters.gmail.lanes import Lanes
-from mailmirror.adapters.gmail.patience import worth_another_try
-from mailmirror.adapters.gmail.transport import GOOGLE, Api, Line, api, kept
+from mailmirror.adapters.gmail.patience import Patience, worth_another_try
+from mailmirror.adapters.gmail.refusal import BadRequest, NotFound, Oversized
+from mailmirror.adapters.gmail.transport import Api, Line, api, kept
 from mailmirror.adapters.gmail.wire import (
     UNREADABLE,
     Json,
+    finish_message,
+    finish_thread,
+    parse_data,
     parse_history_page,
+    parse_label,
     parse_labels,
     parse_message,
     parse_message_page,
+    parse_part,
     parse_profile,
     parse_thread,
     parse_thread_page,
+    parse_thread_state,
     parse_watch,
 )
-from mailmirror.errors import GmailError, GmailUnavailable, WatchTaken
+from mailmirror.errors import GmailError, GmailUnavailable, StoreUnavailable, WatchTaken
 from mailmirror.model import (
     Failed,
     FetchedThread,
@@ -51,76 +56,33 @@ from mailmirror.model import (
     ThreadPage,
     Watch,
 )
-from mailmirror.ports import Clock, Gmail
-from mailmirror.quota import PRICES, Budget, PriceTable, bucket
+from mailmirror.ports import Keep
+from mailmirror.quota import PRICES, Budget, bucket
+
+if TYPE_CHECKING:
+    from mailmirror.adapters.gmail.accounts import GmailApiAccounts
 
 Value = TypeVar("Value")
 
 PAGE_SIZE = 500
-MESSAGE, THREAD = "users.messages.get", "users.threads.get"
+MESSAGE, THREAD, LABEL = "users.messages.get", "users.threads.get", "users.labels.get"
+ATTACHMENT = "users.messages.attachments.get"
+# Colours are asked for one by one, under the lease: of more labels none are. Ten seconds of the usual quota.
+COLORED = 1_000
 
 
 def newer(since: datetime | None) -> str | None:
     """Return the search for messages that Gmail accepted at `since` or later; None for all.
 
-    Gmail's guide: a date in a search is midnight in California, epoch seconds are exact. What it does not say is
-    whether `after:` includes the second that it names, so the second before is named, and the policy decides.
+    Gmail's guide: a date is midnight in California, epoch seconds are exact; not whether `after:` includes its second.
+    So the one before is named, and the policy decides.
     """
     seconds = 0 if since is None else math.floor(since.timestamp()) - 1
     return f"after:{seconds}" if seconds > 0 else None
 
 
-def _keeps_nothing(_mailbox: MailboxId) -> int:
-    """Nothing is kept for each mailbox that lets it be opened."""
-    return 0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class GmailApiAccounts:
-    """Opens mailboxes in Gmail.
-
-    Attributes:
-        credentials: the credentials for a mailbox; None where Gmail is the fake one.
-        clock: time; every wait goes through it.
-        topic: where Gmail publishes notifications, projects/…/topics/….
-        api_root: where Gmail is.
-        units_per_minute: the quota of a user.
-        units_per_day: what runs may spend of a user's quota from one midnight UTC to the next; None: no limit.
-        prices: what calls cost.
-        watch_label_ids, watch_label_filter_behavior: the filter of the watch; without them everything is notified.
-        timeout: seconds without a byte after which a call counts as unanswered.
-        rng: jitter.
-        lanes: the most batches under way at a time for one mailbox; one lane uses no threads.
-        forgets: deletes what is kept for a mailbox that lets it be opened, and returns how many secrets that was.
-    """
-
-    credentials: Callable[[MailboxId], Credentials | None]
-    clock: Clock = field(kw_only=True)
-    topic: str = field(kw_only=True)
-    api_root: str = field(default=GOOGLE, kw_only=True)
-    units_per_minute: int = field(default=6000, kw_only=True)
-    units_per_day: int | None = field(default=None, kw_only=True)
-    prices: PriceTable = field(default="2026", kw_only=True)
-    watch_label_ids: Sequence[LabelId] = field(default=(), kw_only=True)
-    watch_label_filter_behavior: str | None = field(default=None, kw_only=True)
-    timeout: float = field(default=30.0, kw_only=True)
-    rng: random.Random = field(default_factory=random.Random, kw_only=True)
-    lanes: int = field(default=8, kw_only=True)
-    forgets: Callable[[MailboxId], int] = field(default=_keeps_nothing, kw_only=True)
-
-    def __post_init__(self) -> None:
-        # It warns of every 403, sometimes with the answer's whole content; all that is to be said is in our errors.
-        logging.getLogger("googleapiclient.http").setLevel(logging.ERROR)
-
-    def open(self, mailbox: MailboxId, quota: Quota | None) -> Gmail:
-        return GmailClient(mailbox, self, quota)
-
-    def forget(self, mailbox: MailboxId) -> int:
-        return self.forgets(mailbox)
-
-
 class GmailClient:
-    """One mailbox in Gmail, for one thread: its budget and what fails are kept track of in that thread alone."""
+    """One mailbox in Gmail, for one thread."""
 
     def __init__(self, mailbox: MailboxId, accounts: GmailApiAccounts, quota: Quota | None) -> None:
         self.mailbox = mailbox
@@ -222,51 +184,57 @@ class GmailClient:
             paged=page_token is not None,
         )
 
-    def messages(self, ids: Sequence[MessageId], *, bodies: bool = True) -> Mapping[MessageId, Message | Gone | Failed]:
-        return self.gets(ids, (), bodies=bodies)[0]
+    def messages(self, ids: Sequence[MessageId], keep: Keep | None) -> Mapping[MessageId, Message | Gone | Failed]:
+        return self.gets(ids, (), keep)[0]
 
-    def threads(
-        self, ids: Sequence[ThreadId], *, minimal: bool = False, bodies: bool = True
-    ) -> Mapping[ThreadId, FetchedThread | Gone | Failed]:
-        return self._gets((), ids, minimal=minimal, bodies=bodies)[1]
+    def threads(self, ids: Sequence[ThreadId], keep: Keep | None) -> Mapping[ThreadId, FetchedThread | Gone | Failed]:
+        return self.gets((), ids, keep)[1]
+
+    def thread_states(self, ids: Sequence[ThreadId]) -> Mapping[ThreadId, FetchedThread | Gone | Failed]:
+        return self._all(THREAD, Kind(self._thread("minimal"), parse_thread_state), ids)
 
     def gets(
-        self, messages: Sequence[MessageId], threads: Sequence[ThreadId], *, bodies: bool = True
+        self, messages: Sequence[MessageId], threads: Sequence[ThreadId], keep: Keep | None
     ) -> tuple[Mapping[MessageId, Message | Gone | Failed], Mapping[ThreadId, FetchedThread | Gone | Failed]]:
-        return self._gets(messages, threads, minimal=False, bodies=bodies)
+        form = "metadata" if keep is None else "full"
+        patience = self._calls.patience()
 
-    def _gets(
-        self, messages: Sequence[MessageId], threads: Sequence[ThreadId], *, minimal: bool, bodies: bool
-    ) -> tuple[dict[MessageId, Any], dict[ThreadId, Any]]:
-        form = "full" if bodies else "metadata"
+        def fetch(message_id: MessageId, attachment_id: str) -> bytes | None:
+            return self._attachment(message_id, attachment_id, patience)
+
         kinds = {
-            MESSAGE: Kind(
-                lambda api, message_id: api.messages.get(userId=self.mailbox, id=message_id, format=form),
-                lambda answer: parse_message(answer, bodies=bodies),
-            ),
-            THREAD: Kind(
-                lambda api, thread_id: api.threads.get(
-                    userId=self.mailbox, id=thread_id, format="minimal" if minimal else form
-                ),
-                lambda answer: parse_thread(answer, minimal=minimal, bodies=bodies),
-            ),
+            MESSAGE: Kind(self._message(form), parse_message, lambda read: finish_message(read, keep, fetch)),
+            THREAD: Kind(self._thread(form), parse_thread, lambda read: finish_thread(read, keep, fetch)),
         }
-        wanted = [*((THREAD, i) for i in threads), *((MESSAGE, i) for i in messages)]
-        try:
-            found = Gets(self._calls, kinds).all(wanted)
-        except GmailError as error:
-            # What was found until then is in the frames that it came through.
-            raise kept(error)  # noqa: B904 -- it is the same error
+        found = self._found(kinds, [*((THREAD, i) for i in threads), *((MESSAGE, i) for i in messages)])
         return {i: found[MESSAGE, i] for i in messages}, {i: found[THREAD, i] for i in threads}
 
+    def part(self, message_id: MessageId, part_id: str) -> bytes | None:
+        request = self._message("full")
+        try:
+            part = self._call(MESSAGE, lambda answer: parse_part(answer, part_id), lambda api: request(api, message_id))
+        except (NotFound, BadRequest):
+            return None
+        if part is None or not part.attachment_id:
+            return None if part is None else part.data
+        return self._attachment(message_id, part.attachment_id)
+
     def labels(self) -> tuple[Label, ...]:
-        return self._call("users.labels.list", parse_labels, lambda api: api.labels.list(userId=self.mailbox))
+        labels = self._call("users.labels.list", parse_labels, lambda api: api.labels.list(userId=self.mailbox))
+        own = [label.id for label in labels if label.type == "user"]
+        # By Google's reference a list has no colours; with one it has all.
+        if len(own) > COLORED or any(label.color for label in labels):
+            return labels
+        kind = Kind(lambda api, label_id: api.labels.get(userId=self.mailbox, id=label_id), parse_label)
+        found = self._all(LABEL, kind, own)
+        colors = {i: label.color for i, label in found.items() if isinstance(label, Label)}
+        return tuple(replace(label, color=colors.get(label.id)) for label in labels)
 
     def watch(self) -> Watch:
         try:
             return self._watch()
         except WatchTaken:
-            # Another topic holds the one watch a project may have on a mailbox.
+            # A project has one watch; another topic holds it.
             self.stop()
         return self._watch()
 
@@ -284,18 +252,62 @@ class GmailClient:
             lambda api: api.users.watch(userId=self.mailbox, body=body),
         )
 
+    def _message(self, form: str) -> Callable[[Api, str], Any]:
+        return lambda api, message_id: api.messages.get(userId=self.mailbox, id=message_id, format=form)
+
+    def _thread(self, form: str) -> Callable[[Api, str], Any]:
+        return lambda api, thread_id: api.threads.get(userId=self.mailbox, id=thread_id, format=form)
+
+    def _attachment(self, message_id: MessageId, attachment_id: str, patience: Patience | None = None) -> bytes | None:
+        try:
+            return self._call(
+                ATTACHMENT,
+                parse_data,
+                lambda api: api.attachments.get(userId=self.mailbox, messageId=message_id, id=attachment_id),
+                patience=patience,
+            )
+        except (NotFound, BadRequest, Oversized) as error:
+            kept(error)
+            return None
+
+    def _all(self, method: str, kind: Kind, ids: Sequence[str]) -> dict[str, Any]:
+        found = self._found({method: kind}, [(method, i) for i in ids])
+        return {i: found[method, i] for i in ids}
+
+    def _found(self, kinds: Mapping[str, Kind], gets: Sequence[Get]) -> dict[Get, Any]:
+        try:
+            return Gets(self._calls, kinds).all(gets)
+        except (GmailError, StoreUnavailable) as error:
+            # Its frames hold what was found.
+            raise kept(error)  # noqa: B904 -- it is the same error
+
     def _call(
-        self, method: str, parse: Callable[[Json], Value], request: Callable[[Api], Any], *, paged: bool = False
+        self,
+        method: str,
+        parse: Callable[[Json], Value],
+        request: Callable[[Api], Any],
+        *,
+        paged: bool = False,
+        patience: Patience | None = None,
     ) -> Value:
-        """Make one call, again if that is worth it, and parse its answer."""
-        patience = self._calls.patience()
+        """Calls may share a patience: what one lost the next does not have."""
+        patience = patience or self._calls.patience()
+        patience.begin()
+        failed = False
         while True:
             try:
                 answer = self._calls.once(method, request, paged=paged)
                 break
             except GmailError as error:
-                if not (worth_another_try(error) and patience.wait()):
+                failed = True
+                # Mail that is too large does not become smaller.
+                too_large = isinstance(error, Oversized) and method in {MESSAGE, ATTACHMENT}
+                if too_large or not (worth_another_try(error) and patience.wait()):
                     raise
+                # A large message may be in hand.
+                kept(error)
+        if failed:
+            patience.end()
         try:
             return parse(answer)
         except UNREADABLE:

@@ -1,7 +1,6 @@
 """Many gets: in waves of batches, and what fails in them again one by one. Law 6: a result for every id asked.
 
-Knows: that a wave may fail in parts, and when a failure is of one id and when of the mailbox. Does not know: prices,
-or HTTP.
+Knows: which failures are an id's, which the mailbox's. Does not know: prices, HTTP.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import Any
 
 from mailmirror.adapters.gmail.calls import Calls, Get
 from mailmirror.adapters.gmail.patience import BACK_OFF, Patience, worth_another_try
-from mailmirror.adapters.gmail.refusal import BadRequest, NotFound
+from mailmirror.adapters.gmail.refusal import BadRequest, NotFound, Oversized
 from mailmirror.adapters.gmail.transport import Api, kept
 from mailmirror.adapters.gmail.wire import UNREADABLE, Json
 from mailmirror.errors import AccessRevoked, GmailError, GmailUnavailable, Throttled
@@ -19,21 +18,21 @@ from mailmirror.model import Failed, Gone
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is got by one method: how an id is asked for, and how an answer is read."""
+    """Got by one method. What `parse` raises of `UNREADABLE` makes a get fail; what `finish` raises is raised."""
 
     request: Callable[[Api, str], Any]
     parse: Callable[[Json], Any]
+    finish: Callable[[Any], Any] = lambda read: read
 
 
 @dataclass(slots=True)
 class Gets:
-    """Many gets, of one or several methods: in waves of batches, and what fails in them again one by one.
+    """Gets of one or several methods.
 
     Attributes:
-        kinds: by method.
-        found: what became of each get of the wave under way; one leaves the queue only by entering here.
-        alone: gets of that wave that were tried in a call of their own.
-        given_up: how many gets were given up since Gmail last answered one.
+        found: what became of the wave's gets; one leaves the queue only by entering here.
+        alone: those tried in a call of their own.
+        given_up: how many since Gmail last answered.
     """
 
     calls: Calls
@@ -41,32 +40,34 @@ class Gets:
     found: dict[Get, Any] = field(default_factory=dict)
     alone: set[Get] = field(default_factory=set)
     given_up: int = 0
+    patience: Patience = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.patience = self.calls.patience()
 
     def all(self, gets: Sequence[Get]) -> dict[Get, Any]:
-        """Return what became of every get."""
-        patience = self.calls.patience()
         results: dict[Get, Any] = {}
         waiting = list(dict.fromkeys(gets))
         while waiting:
             size = self.calls.room(waiting)
             chunk, waiting = waiting[:size], waiting[size:]
-            # What was answered before this wave does not say that Gmail still answers.
+            # Earlier answers do not say that Gmail still does.
             self.found, self.alone = {}, set()
-            patience.begin()
-            failing = self._try(chunk)
+            self.patience.begin()
+            failing = self._apart(self._try(chunk))
             if failing:
-                self._mend(failing, patience)
-                patience.end()
+                self._mend(failing)
+                self.patience.end()
             else:
                 self.given_up = 0
             results |= self.found
         return {get: results[get] for get in gets}
 
     def _try(self, gets: Sequence[Get]) -> dict[Get, GmailError]:
-        """Make gets; what is worth another try is returned.
+        """Return what is worth another try.
 
         Raises:
-            GmailError: what is wrong concerns the mailbox and not one id.
+            GmailError: the mailbox's, not an id's.
         """
         if len(gets) > 1:
             answers = self.calls.together(gets, self._request)
@@ -77,69 +78,82 @@ class Gets:
             except GmailError as error:
                 answers = {gets[0]: kept(error)}
         failing: dict[Get, GmailError] = {}
-        for get, answer in answers.items():
-            if not isinstance(answer, GmailError):
-                self.found[get] = self._read(get, answer)
-            elif isinstance(answer, NotFound):
+        for get, refused in [(get, answer) for get, answer in answers.items() if isinstance(answer, GmailError)]:
+            del answers[get]
+            if isinstance(refused, NotFound):
                 self.found[get] = Gone()
-            elif isinstance(answer, BadRequest):
-                self.found[get] = Failed(str(answer))
-            elif worth_another_try(answer) or (isinstance(answer, AccessRevoked) and get not in self.alone):
-                # A batch does not renew a token that Gmail refuses; a single call does.
-                failing[get] = answer
+            elif isinstance(refused, BadRequest) or (isinstance(refused, Oversized) and get in self.alone):
+                self.found[get] = Failed(str(refused))
+            elif worth_another_try(refused) or (isinstance(refused, AccessRevoked) and get not in self.alone):
+                # Only a single call renews a refused token.
+                failing[get] = refused
             else:
-                raise answer
+                raise refused
+        with self.patience.unstrained():
+            for get in list(answers):
+                self.found[get] = self._taken(get, answers)
         return failing
+
+    def _apart(self, failing: dict[Get, GmailError]) -> dict[Get, GmailError]:
+        """What had no room together is no failure, nothing to wait for."""
+        oversized = {get: error for get, error in failing.items() if isinstance(error, Oversized)}
+        if not oversized:
+            return failing
+        self.patience.begin()
+        return {get: error for get, error in failing.items() if get not in oversized} | self._round(oversized)
 
     def _request(self, api: Api, get: Get) -> Any:
         method, item_id = get
         return self.kinds[method].request(api, item_id)
 
-    def _read(self, get: Get, answer: Any) -> Any:
+    def _taken(self, get: Get, answers: dict[Get, Any]) -> Any:
+        """Nothing holds the answer when what was read is finished."""
         method, item_id = get
+        kind = self.kinds[method]
         try:
-            value = self.kinds[method].parse(answer)
+            if answers[get]["id"] != item_id:
+                return Failed("Gmail answered with something else than was asked for.")
+            read = kind.parse(answers.pop(get))
         except UNREADABLE as error:
             return Failed(f"Gmail's answer cannot be read ({type(error).__name__}).")
-        return value if value.id == item_id else Failed("Gmail answered with something else than was asked for.")
+        return kind.finish(read)
 
-    def _mend(self, failing: dict[Get, GmailError], patience: Patience) -> None:
-        """Try again one by one what failed, until nothing is left or it is of no use."""
-        while failing and patience.wait():
+    def _mend(self, failing: dict[Get, GmailError]) -> None:
+        while failing and self.patience.wait():
             before = len(failing)
-            failing = self._round(failing, patience)
+            failing = self._round(failing)
             if len(failing) < before:
-                patience.progress()
+                self.patience.progress()
         if failing:
-            self._give_up(failing, patience)
+            self._give_up(failing)
 
-    def _round(self, failing: dict[Get, GmailError], patience: Patience) -> dict[Get, GmailError]:
-        """Try each once, in vain no longer than there is reason to think that Gmail answers at all."""
+    def _round(self, failing: Mapping[Get, GmailError]) -> dict[Get, GmailError]:
+        """Try each once, while Gmail seems to answer at all."""
         left = dict(failing)
         for get in failing:
-            # What fails goes to the end, so that the next round begins with another one.
+            # The next round begins with another.
             del left[get]
             failed = self._try([get])
             left |= failed
             if any(isinstance(error, Throttled) for error in failed.values()) or (failed and not self.found):
                 break
-            if patience.late():
+            if self.patience.late():
                 break
         return left
 
-    def _give_up(self, failing: dict[Get, GmailError], patience: Patience) -> None:
-        """Decide whether Gmail is not there, or only does not answer for these ids; then those are `Failed`.
+    def _give_up(self, failing: dict[Get, GmailError]) -> None:
+        """Make these `Failed`, if Gmail answers at all.
 
         Raises:
-            Throttled: there is no quota; nothing of what was found is lost, because nothing is committed yet.
+            Throttled: no quota; nothing is committed yet, or lost.
             GmailUnavailable: Gmail answers nothing, or none of these methods.
         """
-        self._despair(failing, hope=not patience.over())
-        # The call that any mailbox answers: if it raises, so does this one.
+        self._despair(failing, hope=not self.patience.over())
+        # Any mailbox answers this.
         self.calls.once("users.getProfile", lambda api: api.users.getProfile(userId=self.calls.mailbox))
-        # From the end, because the rounds began at the beginning: what takes long may stand side by side.
+        # The rounds began at the beginning, and slow ones may stand side by side.
         for get in [get for get in reversed(failing) if get not in self.alone]:
-            if patience.over() or (not self.found and len(self.alone) > len(BACK_OFF)):
+            if self.patience.over() or (not self.found and len(self.alone) > len(BACK_OFF)):
                 break
             del failing[get]
             failing |= self._try([get])
@@ -149,10 +163,10 @@ class Gets:
             self.found[get] = Failed(f"{error} Gmail answers other calls.")
 
     def _despair(self, failing: dict[Get, GmailError], *, hope: bool) -> None:
-        """Raise what is wrong if it is the quota, or if nothing of this wave was answered and there is no hope."""
+        """Raise for quota, or if nothing of the wave was answered and there is no hope."""
         for error in failing.values():
             if isinstance(error, Throttled):
                 raise error
             if not (self.found or hope):
-                # A token that was refused to a batch was not tried alone yet: that is no verdict.
+                # A token not tried alone is no verdict.
                 raise GmailUnavailable(str(error)) if isinstance(error, AccessRevoked) else error

@@ -1,10 +1,9 @@
 """Lanes: batches of one mailbox that are under way at the same time, each over a connection of its own.
 
-Knows: threads, and that none of them outlives the call that started it: Cloud Run gives no processor time after an
-answer. Does not know: prices, or how many lanes are good for a mailbox.
+Knows: threads, none outliving its call: Cloud Run gives no processor time after an answer. Does not know: prices, or
+how many lanes are good for a mailbox.
 
-What a lane does in its thread is to send and to take an answer apart. Whoever calls has made the requests, fetched the
-token and paid before, and judges what came of it afterwards.
+A lane's thread sends and takes the answer apart; whoever calls makes requests, fetches the token, pays and judges.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,54 +12,52 @@ from typing import Any
 
 from google.auth.credentials import Credentials
 
+from mailmirror.adapters.gmail.arrival import LARGEST_WAVE, Room
 from mailmirror.adapters.gmail.transport import Access, Api, Line, Outcome
 from mailmirror.model import MailboxId
 
 
 class Lanes:
-    """The way to one mailbox, for one calling thread.
-
-    Attributes:
-        api: what requests are made of.
-    """
+    """The way to one mailbox, for one calling thread; requests are made of `api`."""
 
     def __init__(
         self, api: Api, mailbox: MailboxId, credentials: Credentials | None, open_line: Callable[[], Line]
     ) -> None:
-        """Open the first lane, for single calls and for a batch that is alone; the others when they are needed."""
+        """Open the first lane, for single calls and a lone batch; others when needed."""
         self.api = api
         self._open_line = open_line
         self._lines = [open_line()]
         self._access = Access(mailbox, credentials, self._lines[0])
 
     def one(self, request: Any) -> Any:
-        """Send a request by itself and return the answer.
+        """Send one request and return the answer.
 
         Raises:
-            HttpError, *UNANSWERED: it was refused, or not answered.
+            HttpError, *UNANSWERED: refused, or not answered.
         """
-        return request.execute(http=self._access)
+        return self._lines[0].one(request, self._access.headers(request.uri, request.method))
 
     def renew(self) -> bool:
-        """Fetch another token because Gmail refuses the one there is; False when there is none to fetch."""
+        """Fetch another token as Gmail refuses this one; False if none."""
         return self._access.renew()
 
     def wave(self, batches: Sequence[Sequence[Any]]) -> list[Outcome]:
-        """Send batches of requests at the same time and return what came of each.
+        """Send batches at the same time and return what came of each.
 
         Raises:
-            *UNANSWERED: there is no token; nothing was sent.
+            *UNANSWERED: no token; nothing was sent.
         """
-        # Here and not in the lanes: credentials are not made for several threads, and one token is enough for all.
+        # Not in the lanes: credentials are not for several threads.
         headers = self._access.headers(batches[0][0].uri, "POST")
+        room = Room(LARGEST_WAVE)
         while len(self._lines) < len(batches):
             self._lines.append(self._open_line())
         if len(batches) == 1:
-            return [self._lines[0].together(batches[0], headers)]
+            return [self._lines[0].together(batches[0], headers, room)]
         with ThreadPoolExecutor(len(batches)) as pool:
-            return list(pool.map(lambda line, requests: line.together(requests, headers), self._lines, batches))
+            return list(pool.map(lambda line, requests: line.together(requests, headers, room), self._lines, batches))
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all."""
         for line in self._lines:
             line.close()

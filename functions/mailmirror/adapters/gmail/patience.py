@@ -4,25 +4,27 @@ Knows: which failures may pass, and the times between tries. Does not know: what
 """
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from mailmirror.errors import GmailError, GmailUnavailable, NoSubject, Throttled
 from mailmirror.ports import Clock
 
-# What was refused or not answered is tried again after these times, more or less a quarter.
+# Seconds between tries, more or less a quarter.
 BACK_OFF = (1.0, 2.0, 4.0)
-# A lease is waiting: no call of the port tries anything again that failed so long ago, and none goes on for twice that.
+# A lease waits: no call of the port tries again after so long, or goes on for twice that.
 PATIENCE_SECONDS = 40.0
 
 
 def worth_another_try(error: GmailError) -> bool:
-    """Whether the same call may be answered a little later."""
+    """Whether it may pass soon."""
     passing = isinstance(error, GmailUnavailable | NoSubject)
     return passing or (isinstance(error, Throttled) and error.until is None)
 
 
 class Patience:
-    """How long one call of the port goes on trying what fails. Time in which nothing failed does not count."""
+    """How long one call of the port tries what fails. Only time of failures counts."""
 
     def __init__(self, clock: Clock, rng: random.Random) -> None:
         self._clock = clock
@@ -31,20 +33,29 @@ class Patience:
         self.begin()
 
     def begin(self) -> None:
-        """Something begins that may fail: waits are short again, and what was lost before still counts."""
+        """Begin what may fail: waits are short again, lost time still counts."""
         self._since = self._clock.now() - self._lost
         self._step = 0
 
     def end(self) -> None:
-        """It had failed and is settled: the time since `begin` was lost."""
+        """A failure is settled: the time since `begin` was lost."""
         self._lost = self._clock.now() - self._since
+
+    @contextmanager
+    def unstrained(self) -> Iterator[None]:
+        """Time in which nothing fails."""
+        began = self._clock.now()
+        try:
+            yield
+        finally:
+            self._since += self._clock.now() - began
 
     def progress(self) -> None:
         """Something was answered: waits are short again."""
         self._step = 0
 
     def wait(self) -> bool:
-        """Wait for the next try; False at once when it is enough."""
+        """Wait for the next try; False when it is enough."""
         if self._step == len(BACK_OFF):
             return False
         delay = BACK_OFF[self._step] * self._rng.uniform(0.75, 1.25)
@@ -55,11 +66,11 @@ class Patience:
         return True
 
     def late(self) -> bool:
-        """Whether the time that is left is for a last try."""
+        """Whether a last try is left."""
         return self._elapsed() > PATIENCE_SECONDS
 
     def over(self) -> bool:
-        """Whether even a last try would take too long."""
+        """Whether even a last try is too late."""
         return self._elapsed() > 2 * PATIENCE_SECONDS
 
     def _elapsed(self) -> float:

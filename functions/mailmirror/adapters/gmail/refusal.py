@@ -1,7 +1,7 @@
 """Refusals to errors: what a call that failed is called.
 
-Knows: Gmail's ways to refuse, by endpoint, and what the way to a token says. Does not know: whether a call is made
-again. No error's message carries a token, mail or an address other than the mailbox's own.
+Knows: Gmail's refusals by endpoint, and those on the way to a token. Does not know: whether a call is made again. No
+message carries a token, mail or an address but the mailbox's own.
 """
 
 import json
@@ -14,8 +14,9 @@ from email.utils import parsedate_to_datetime
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
 from googleapiclient.errors import BatchError, HttpError
 
+from mailmirror.adapters.gmail.arrival import TooLarge
 from mailmirror.adapters.gmail.wire import UNREADABLE
-from mailmirror.content import clean
+from mailmirror.charset import clean
 from mailmirror.errors import (
     AccessRevoked,
     ApiDisabled,
@@ -43,13 +44,13 @@ from mailmirror.errors import (
 )
 from mailmirror.model import MailboxId
 
-# Gmail's word for when to come back can be wrong; it is not believed beyond a day.
+# Gmail's word for when to come back can be wrong.
 LONGEST_THROTTLE = timedelta(days=1)
 DAILY_LIMIT_THROTTLE = timedelta(hours=1)
 
-# What a batch as a whole is called.
+# A batch as a whole.
 BATCH = "batch"
-_GET = frozenset({"users.messages.get", "users.threads.get"})
+_GET = frozenset({"users.messages.get", "users.threads.get", "users.messages.attachments.get", "users.labels.get"})
 _QUOTA_REASONS = frozenset(
     {"rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "dailyLimitExceeded", "RATE_LIMIT_EXCEEDED"}
 )
@@ -58,8 +59,8 @@ _BAD_ARGUMENT_REASONS = frozenset({"badRequest", "invalid", "invalidArgument", "
 _PAGE_TOKEN = re.compile(r"page\s*_?token", re.IGNORECASE)
 _START = re.compile(r"start_?history_?id", re.IGNORECASE)
 _RETRY_AFTER = re.compile(r"retry after\s+(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d))", re.IGNORECASE)
-# Gmail's refusals for good, by words of the message or by the reason; the first that fits. The field's evidence is that
-# neither `status` nor `details` tells them apart.
+# Refusals for good, by words of message or reason; the first that fits. `status` and `details` do not tell them apart
+# in the field.
 _REFUSALS: tuple[tuple[str, type[GmailError]], ...] = (
     (r"domainPolicy", BlockedByDomain),
     (r"delegation denied", WrongUser),
@@ -69,11 +70,10 @@ _REFUSALS: tuple[tuple[str, type[GmailError]], ...] = (
     (r"sending test message to cloud pubsub", PublishDenied),
     (r"insufficientPermissions|access_token_scope_insufficient|metadata scope does", ScopeMissing),
     (r"accessNotConfigured|service_disabled", ApiDisabled),
-    # Seen in passing too, and for ever where a service account calls as itself and not as the user.
+    # May pass; not where a service account calls as itself.
     (r"failedPrecondition", NoSubject),
 )
-# The same for what the token endpoint says, in the words of google-auth: `error: description`. An answer in none of
-# them may be another the next time.
+# The same for the token endpoint, in google-auth's words: `error: description`. Any other may pass.
 _NO_TOKEN: tuple[tuple[str, type[GmailError]], ...] = (
     (r"client is unauthorized to retrieve|client not authorized", DelegationMissing),
     (r"invalid email or user id|not a valid email|account has been deleted", NoSuchUser),
@@ -96,10 +96,12 @@ class BadRequest(GmailRejected):
     """Gmail refuses this one id: becomes `Failed`."""
 
 
+class Oversized(GmailUnavailable):
+    """No room for an answer: a batch's ids are asked for one by one, another get is `Failed`."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """Gmail's refusal as it came."""
-
     status: int
     message: str
     reasons: frozenset[str]
@@ -108,7 +110,6 @@ class _Answer:
 
     @classmethod
     def of(cls, error: HttpError) -> "_Answer":
-        """Read an error body; one that is not Google's error model has a status only."""
         try:
             body = json.loads(error.content)["error"]
             details = [*body.get("errors", ()), *body.get("details", ())]
@@ -120,12 +121,11 @@ class _Answer:
 
     @property
     def throttles(self) -> bool:
-        """429 and 403 with a quota reason are the same thing."""
+        """429 and 403 for quota are the same."""
         about_quota = bool(self.reasons & _QUOTA_REASONS or _QUOTA_WORDS.search(self.message))
         return self.status == 429 or (self.status == 403 and about_quota) or self.canonical == "RESOURCE_EXHAUSTED"
 
     def until(self, now: datetime) -> datetime | None:
-        """When to come back, if the text or a header says so."""
         named = _RETRY_AFTER.search(self.message)
         try:
             if "dailyLimitExceeded" in self.reasons:
@@ -147,19 +147,20 @@ def refusal(error: Exception, method: str, mailbox: MailboxId, now: datetime, *,
     """Return the name of a failure.
 
     Args:
-        error: what the client library raised, or the credentials, which may have named it already.
-        method: the method of the discovery document, or `BATCH`.
-        mailbox: the only address that may appear in the message.
-        now: decides whether a time Gmail names is still to come.
+        error: of the client library or the credentials, perhaps named already.
+        method: of the discovery document, or `BATCH`.
+        mailbox: the only address shown.
         paged: a page token was sent.
     """
     if isinstance(error, GmailError):
         return error
-    # An answer to a batch that is no batch calls itself an HTTP error too.
+    # BatchError is an HTTP error too: an answer that is no batch.
     if isinstance(error, HttpError) and not isinstance(error, BatchError):
         return _http_refusal(_Answer.of(error), method, mailbox, now, paged=paged)
     if isinstance(error, GoogleAuthError):
         return _auth_refusal(error, mailbox)
+    if isinstance(error, TooLarge):
+        return Oversized(f"{error} It was the answer to {method}.")
     return GmailUnavailable(f"Gmail did not answer {method} ({type(error).__name__}).")
 
 
@@ -168,8 +169,7 @@ def _http_refusal(answer: _Answer, method: str, mailbox: MailboxId, now: datetim
     words = f"Gmail answered {answer.status} to {method}: {said}"
     if answer.throttles:
         return Throttled(words, answer.until(now))
-    # What is refused to the batches' own address is not the mailbox's verdict: its ids are asked one by one, and what
-    # is answered to these has the name.
+    # A refused batch is not the mailbox's verdict: its ids are asked one by one, and named.
     if answer.status >= 500 or answer.status == 408 or method == BATCH:
         return GmailUnavailable(words)
     known = _named(f"{answer.message} {' '.join(answer.reasons)}", _REFUSALS)
@@ -192,7 +192,7 @@ def _http_refusal(answer: _Answer, method: str, mailbox: MailboxId, now: datetim
 
 
 def _auth_refusal(error: GoogleAuthError, mailbox: MailboxId) -> GmailError:
-    """What the way to a token said: the metadata server, IAM's signJwt or the token endpoint."""
+    """From the metadata server, IAM's signJwt or the token endpoint."""
     arguments = [argument for argument in error.args if isinstance(argument, str)]
     said = _sentence(" ".join(arguments[:1]), mailbox)
     iam_status = next((status for status in map(_iam_status, arguments) if status), 0)
@@ -221,7 +221,7 @@ def _iam_status(body: str) -> int:
 
 
 def _sentence(text: str, mailbox: MailboxId) -> str:
-    """What Google said on one line, without tokens and without addresses other than the mailbox's."""
+    """One line, without tokens and addresses but the mailbox's."""
 
     def shown(match: re.Match[str]) -> str:
         return match[0] if match[0].lower().rstrip(".") == mailbox else "…"

@@ -1,12 +1,14 @@
 """HTTP: how a request to Gmail is sent, once, and what comes when it is not answered.
 
-Knows: the client library and its discovery document, connections, credentials, and that a connection is for one thread
-at a time. Does not know: prices, what a failure means, or how many requests go together.
+Knows: the client library, its discovery document, connections, credentials. Does not know: prices, what a failure
+means, or how many requests go together.
 """
 
 import http.client
 import json
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -21,44 +23,51 @@ from google.auth.exceptions import GoogleAuthError
 from googleapiclient.discovery import build_from_document
 from googleapiclient.errors import Error as ApiClientError
 from googleapiclient.errors import HttpError
-from googleapiclient.model import JsonModel
 
 from mailmirror.adapters.gmail import batch
+from mailmirror.adapters.gmail.arrival import (
+    LARGEST_ANSWER,
+    LARGEST_REFUSAL,
+    LARGEST_THREAD,
+    PIECE_BYTES,
+    Arriving,
+    Room,
+    TooLarge,
+)
+from mailmirror.adapters.gmail.data import read_json
 from mailmirror.errors import GmailError
 from mailmirror.model import MailboxId
 
 GOOGLE = "https://gmail.googleapis.com/"
 
-# gzip packs 1,032 bytes into one at most, and a mail may well be thousands of equal lines: by what it unpacks to for
-# each byte no answer is told from a bomb, so no ratio that gzip can reach is refused.
-HIGHEST_RATIO = 1_100
-# What an answer may unpack to. The largest message that Gmail stores has 150 MiB, which are 200 MiB in base64; the rest
-# is for headers. More is a bomb or a batch, whose ids are then asked one by one.
-LARGEST_ANSWER = 210 * 2**20
+_THREADS_GET = "gmail.users.threads.get"
 
-# What a call raises besides HttpError. An answer that unpacks to more than the largest counts as none. A GmailError is
-# what the credentials found on the way to a token.
+# What a call raises besides HttpError. An answer without room counts as none. On the way to a token credentials raise
+# GmailError, and httplib2 unpacks.
 UNANSWERED = (
     ApiClientError,
     GmailError,
     GoogleAuthError,
     OSError,
+    TooLarge,
     http.client.HTTPException,
     httplib2.HttpLib2Error,
     httplib2.decode.DecodeLimitError,
     httplib2.decode.DecodeRatioError,
+    zlib.error,
 )
 
 
 class Api:
-    """Gmail's methods, of which requests are made. It sends nothing: one serves every mailbox and thread.
+    """Gmail's methods, to make requests of, for every mailbox and thread.
 
-    The client library makes a resource anew, method by method, each time it is named; here each is made once.
+    Each resource is made once: the client library makes it anew when named.
     """
 
     def __init__(self, users: Any) -> None:
         self.users = users
         self.messages = users.messages()
+        self.attachments = self.messages.attachments()
         self.threads = users.threads()
         self.history = users.history()
         self.labels = users.labels()
@@ -66,12 +75,7 @@ class Api:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of one batch.
-
-    Attributes:
-        answers: what was answered, or the refusal, by the request's number; a request that is not here got no answer.
-        failure: why nothing was answered.
-    """
+    """What came of one batch: answers and refusals by number of the request, if any came, or why not."""
 
     answers: dict[int, Any] = field(default_factory=dict)
     failure: Exception | None = None
@@ -81,62 +85,76 @@ class Line:
     """One connection to Gmail, for one thread at a time."""
 
     def __init__(self, api_root: str, timeout: float) -> None:
-        """Connect nothing yet."""
         self._batch_uri = api_root.rstrip("/") + "/batch"
-        self._http = httplib2.Http(timeout=timeout, decode_limit_ratio=HIGHEST_RATIO, decode_limit_hard=LARGEST_ANSWER)
-        # A token must not follow a redirection, and what is on this machine is not behind its proxy.
-        self._http.follow_redirects = False
-        if urlsplit(api_root).hostname in {"127.0.0.1", "localhost", "::1"}:
-            self._http.proxy_info = None
-        # How credentials fetch a token through this line.
-        self.token_request: Any = google_auth_httplib2.Request(self._http)
+        self._http, self._tokens = httplib2.Http(timeout=timeout), httplib2.Http(timeout=timeout)
+        for way in (self._http, self._tokens):
+            # A token follows no redirection; this machine is not behind its proxy.
+            way.follow_redirects = False
+            if urlsplit(api_root).hostname in {"127.0.0.1", "localhost", "::1"}:
+                way.proxy_info = None
+        # Tokens come beside this line: httplib2 reads those answers itself.
+        self.token_request: Any = google_auth_httplib2.Request(self._tokens)
 
-    def send(self, uri: str, method: str, body: Any, headers: Mapping[str, str]) -> tuple[Any, bytes]:
-        """Send one request, once. A connection over which something went wrong is not used again."""
-        secure = urlsplit(uri).scheme == "https"
-        connection_type = _SecureConnection if secure else _PlainConnection
-        try:
-            answer = self._http.request(uri, method, body=body, headers=dict(headers), connection_type=connection_type)
-        except BaseException:
-            self._http.close()
-            raise
-        return cast("tuple[Any, bytes]", answer)
+    def one(self, request: Any, headers: Mapping[str, str]) -> Any:
+        """Send a request once and return the JSON answered, None if none. Raises `HttpError`, *`UNANSWERED`."""
+        most = LARGEST_THREAD if request.methodId == _THREADS_GET else LARGEST_ANSWER
+        with self._sent(request.uri, request.method, request.body, {**request.headers, **headers}) as (answer, content):
+            if answer.status < 300:
+                value = read_json(content.pieces(most))
+                return {} if answer.status == 204 else value
+            refusal = _refusal(answer, content.beginning(LARGEST_REFUSAL), request.uri)
+        raise refusal
 
-    def together(self, requests: Sequence[Any], headers: Mapping[str, str]) -> Outcome:
-        """Send requests in one batch and take its answer apart; what goes wrong is part of the outcome."""
+    def together(self, requests: Sequence[Any], headers: Mapping[str, str], room: Room) -> Outcome:
+        """Send requests in one batch; what goes wrong is part of the outcome."""
         outcome = Outcome()
         try:
             headers = {**headers, "content-type": batch.CONTENT_TYPE}
-            answer, content = self.send(self._batch_uri, "POST", batch.write(requests), headers)
-            if answer.status >= 300:
-                return Outcome(failure=_refusal(answer, content, self._batch_uri))
-            for number, part, inner in batch.read(answer.get("content-type", ""), content):
+            with self._sent(self._batch_uri, "POST", batch.write(requests), headers) as (answer, content):
+                if answer.status >= 300:
+                    return Outcome(failure=_refusal(answer, content.beginning(LARGEST_REFUSAL), self._batch_uri))
+                whole = content.whole(room)
+            for number, part, inner in batch.read(answer.get("content-type", ""), whole):
                 if number < len(requests):
-                    outcome.answers[number] = _postprocessed(requests[number], part, inner)
+                    outcome.answers[number] = _read(requests[number], part, inner)
         except UNANSWERED as error:
             outcome.failure = kept(error)
         return outcome
 
     def close(self) -> None:
-        """Close the connection."""
         self._http.close()
+        self._tokens.close()
+
+    @contextmanager
+    def _sent(self, uri: str, method: str, body: Any, headers: Mapping[str, str]) -> Iterator[tuple[Any, Arriving]]:
+        """A connection that failed or was not read to the end is not used again."""
+        connection_type = _SecureConnection if urlsplit(uri).scheme == "https" else _PlainConnection
+        arrived = False
+        try:
+            answer, content = self._http.request(
+                uri,
+                method,
+                body=body,
+                headers={**headers, "accept-encoding": "gzip"},
+                connection_type=connection_type,
+            )
+            yield answer, content
+            arrived = content.isclosed()
+        finally:
+            if not arrived:
+                self._http.close()
 
 
 class Access:
-    """What a mailbox's requests are authorized with, for one thread; tokens are fetched through a line of that thread.
-
-    It is also what googleapiclient sends single requests through. It shows it no credentials, which it would use to
-    send again, by itself, what was refused.
-    """
+    """Authorizes a mailbox's requests and fetches tokens, for one thread."""
 
     def __init__(self, mailbox: MailboxId, credentials: Credentials | None, line: Line) -> None:
-        """Fetch nothing yet."""
         self._mailbox = mailbox
         self._source: Any = credentials
         self._line = line
 
     def headers(self, uri: str, method: str) -> dict[str, str]:
-        """Return the headers that authorize a request; a token that has expired is renewed first."""
+        """Return what authorizes a request; an expired token is renewed."""
         if self._source is None:
             # The fake Gmail believes everybody.
             return {"authorization": f"Bearer {self._mailbox}"}
@@ -145,28 +163,15 @@ class Access:
         return headers
 
     def renew(self) -> bool:
-        """Fetch another token because Gmail refuses the one there is; False when there is none to fetch."""
+        """Fetch another token as Gmail refuses this one; False if none."""
         if self._source is None:
             return False
         self._source.refresh(self._line.token_request)
         return True
 
-    def request(
-        self, uri: str, method: str = "GET", body: Any = None, headers: Mapping[str, str] | None = None
-    ) -> tuple[Any, bytes]:
-        """Send one request, once.
-
-        Raises:
-            HttpError: it was refused. The client library would read the refusal first, and fail with some.
-        """
-        answer, content = self._line.send(uri, method, body, {**(headers or {}), **self.headers(uri, method)})
-        if answer.status >= 300:
-            raise _refusal(answer, content, uri)
-        return answer, content
-
 
 def kept(error: Exception) -> Exception:
-    """Return an error that is kept without the frames that it came through: they hold what was answered to others."""
+    """Return the error without its frames, which hold other answers."""
     link: BaseException | None = error
     while link is not None:
         link.__traceback__ = link.__context__ = None
@@ -174,15 +179,17 @@ def kept(error: Exception) -> Exception:
     return error
 
 
-def _postprocessed(request: Any, answer: Any, content: bytes) -> Any:
-    """What the client library makes of an answer, or the refusal, which is kept and therefore not raised."""
+def _read(request: Any, answer: Any, content: memoryview) -> Any:
+    """A refusal is kept, not raised."""
     if answer.status >= 300:
-        return _refusal(answer, content, request.uri)
-    return request.postproc(answer, content)
+        return _refusal(answer, bytes(content), request.uri)
+    if answer.status == 204:
+        return {}
+    return read_json(bytes(content[start : start + PIECE_BYTES]) for start in range(0, len(content), PIECE_BYTES))
 
 
 def _refusal(answer: Any, content: bytes, uri: str) -> HttpError:
-    """The refusal as an error; of one whose content makes no sense the status is all that is read."""
+    """If the content makes no sense, the status alone."""
     try:
         return HttpError(answer, content, uri=uri)
     except (AttributeError, RecursionError):
@@ -190,46 +197,29 @@ def _refusal(answer: Any, content: bytes, uri: str) -> HttpError:
 
 
 class _NothingTwice:
-    """httplib2 repeats a request by itself when the connection drops; here whoever pays for a call decides that.
-
-    Nor is it shown how it might authorize itself better: it has nothing to do that with, and trips over what it reads.
-    """
+    """httplib2 repeats a request when the connection drops, but passes this error on: whoever pays decides."""
 
     def getresponse(self) -> http.client.HTTPResponse:
-        """Answer, or raise an error that httplib2 passes on."""
         try:
-            answer = cast("http.client.HTTPResponse", super().getresponse())  # type: ignore[misc]
+            return cast("http.client.HTTPResponse", super().getresponse())  # type: ignore[misc]
         except http.client.BadStatusLine:
             raise ConnectionResetError("The connection was closed before the answer.") from None
-        del answer.headers["www-authenticate"]
-        return answer
 
 
 class _PlainConnection(_NothingTwice, httplib2.HTTPConnectionWithTimeout):
-    pass
+    response_class = Arriving
 
 
 class _SecureConnection(_NothingTwice, httplib2.HTTPSConnectionWithTimeout):
-    pass
-
-
-class _Tolerant(JsonModel):  # type: ignore[misc]
-    """Answers None to what is no JSON: one unreadable answer must not spoil the others of its batch."""
-
-    def deserialize(self, content: bytes) -> Any:
-        """Read an answer."""
-        try:
-            return super().deserialize(content)
-        except (ValueError, RecursionError):
-            return None
+    response_class = Arriving
 
 
 @cache
 def api(api_root: str) -> Api:
-    """Return the methods of the Gmail at `api_root`, as the description that comes with the client library has them."""
+    """Return the Gmail at `api_root`, by the client library's document."""
     folder = resources.files("googleapiclient.discovery_cache") / "documents"
     document = json.loads((folder / "gmail.v1.json").read_text("utf-8"))
     document |= {"rootUrl": api_root.rstrip("/") + "/", "servicePath": ""}
-    # Requests are executed with a connection of their own: this one is never asked.
-    service = build_from_document(document, http=object(), model=_Tolerant())
+    # Never asked: a `Line` sends.
+    service = build_from_document(document, http=object())
     return Api(service.users())

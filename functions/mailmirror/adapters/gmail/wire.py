@@ -1,16 +1,20 @@
 """Gmail's JSON to values.
 
-Knows: what each method answers. Unknown fields are ignored; what a value cannot do without raises one of `UNREADABLE`.
-Does not know: how an answer came, or what becomes of one that cannot be read.
+Knows: what each method answers. Unknown fields are ignored; what a value cannot do without raises one of `UNREADABLE`,
+keeping what was read does not. Does not know: how an answer came, or what becomes of an unreadable one.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from mailmirror.content import SNIPPET_BYTES, clean, clip, read_content
+from mailmirror.charset import clean, clip
+from mailmirror.content import SNIPPET_BYTES, Content, Part, read_content
 from mailmirror.model import (
     Body,
+    Color,
     Failed,
     FetchedThread,
     HistoryId,
@@ -20,19 +24,25 @@ from mailmirror.model import (
     LabelState,
     LabelStep,
     Message,
+    MessageId,
     MessagePage,
     MessageRef,
     Profile,
     Record,
+    ThreadId,
     ThreadPage,
     Watch,
 )
+from mailmirror.payload import Node
+from mailmirror.ports import Keep
 
 Json = Mapping[str, Any]
+# What Gmail keeps back of a message, None if nothing.
+Fetch = Callable[[MessageId, str], bytes | None]
 
-# What reading raises when an answer is not what it should be.
 UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
+_COLOR = re.compile(r"#[0-9a-f]{6}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
@@ -48,10 +58,7 @@ def parse_profile(answer: Json) -> Profile:
 
 
 def parse_history_page(answer: Json) -> HistoryPage:
-    """users.history.list, the records in the order of their ids.
-
-    `history` is absent when there is nothing to tell, even on a page before the last.
-    """
+    """users.history.list, by id. A page without `history` need not be the last."""
     records = [_parse_record(record) for record in answer.get("history", ())]
     return HistoryPage(
         records=tuple(sorted(records, key=lambda record: record.id)),
@@ -72,21 +79,101 @@ def parse_thread_page(answer: Json) -> ThreadPage:
     return ThreadPage(refs, answer.get("nextPageToken"))
 
 
-def parse_message(answer: Json, *, bodies: bool = True) -> Message:
-    """users.messages.get in format full, or without bodies in format metadata; the snippet is in both."""
+@dataclass(frozen=True, slots=True)
+class ReadMessage:
+    """A message as read: body and attachments are in its content."""
+
+    message: Message
+    content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class ReadThread:
+    """A thread as read."""
+
+    id: ThreadId
+    history_id: HistoryId
+    messages: dict[MessageId, ReadMessage | Failed]
+
+
+def parse_message(answer: Json) -> ReadMessage:
+    """users.messages.get in format full or, without bodies, metadata; both have the snippet."""
     content = read_content(answer.get("payload"))
-    return Message(
-        id=_id(answer["id"]),
-        thread_id=_id(answer["threadId"]),
-        label_ids=_label_ids(answer),
-        history_id=_history_id(answer["historyId"]),
-        internal_date=_moment(answer.get("internalDate", 0)),
-        size_estimate=max(0, min(int(answer.get("sizeEstimate", 0)), 2**53)),
-        snippet=clip(str(answer.get("snippet", "")), SNIPPET_BYTES),
-        headers=content.headers,
-        body=content.body if bodies else Body(stored="none"),
-        attachments=content.attachments if bodies else (),
+    snippet = clean(str(answer.get("snippet", "")))
+    short = clip(snippet, SNIPPET_BYTES)
+    return ReadMessage(
+        Message(
+            id=_id(answer["id"]),
+            thread_id=_id(answer["threadId"]),
+            label_ids=_label_ids(answer),
+            history_id=_history_id(answer["historyId"]),
+            internal_date=_moment(answer.get("internalDate", 0)),
+            size_estimate=max(0, min(int(answer.get("sizeEstimate", 0)), 2**53)),
+            snippet=short,
+            headers=content.headers,
+            protection=content.protection,
+            truncated=content.truncated if short == snippet else tuple(sorted({*content.truncated, "snippet"})),
+        ),
+        content,
     )
+
+
+def parse_thread(answer: Json) -> ReadThread:
+    """users.threads.get in format full or metadata; an unreadable message is `Failed`."""
+    read = ReadThread(_id(answer["id"]), _history_id(answer["historyId"]), {})
+    for item in answer.get("messages", ()):
+        message_id = _id(item["id"])
+        try:
+            read.messages[message_id] = parse_message(item)
+        except UNREADABLE as error:
+            read.messages[message_id] = Failed(
+                f"Gmail's answer for this message cannot be read ({type(error).__name__})."
+            )
+    return read
+
+
+def finish_message(read: ReadMessage, keep: Keep | None, fetch: Fetch) -> Message | Failed:
+    """Have the content kept; without `keep` there is no body. Raises `StoreUnavailable`, `GmailError`: it was not."""
+    message = read.message
+    if keep is not None:
+        return keep(message, read.content, lambda attachment_id: fetch(message.id, attachment_id))
+    # Nothing is lost of what is not wanted.
+    lost = tuple(name for name in message.truncated if name == "snippet" or name.startswith("headers."))
+    return replace(message, body=Body(stored="none"), truncated=lost)
+
+
+def finish_thread(read: ReadThread, keep: Keep | None, fetch: Fetch) -> FetchedThread:
+    """Likewise, in order, each message let go before the next."""
+    messages: dict[MessageId, Message | Failed] = {}
+    for message_id in list(read.messages):
+        item = read.messages.pop(message_id)
+        messages[message_id] = item if isinstance(item, Failed) else finish_message(item, keep, fetch)
+        del item
+    return FetchedThread(read.id, read.history_id, messages)
+
+
+def parse_thread_state(answer: Json) -> FetchedThread:
+    """users.threads.get in format minimal."""
+    states = tuple(parse_label_state(item) for item in answer.get("messages", ()))
+    return FetchedThread(_id(answer["id"]), _history_id(answer["historyId"]), states=states)
+
+
+def parse_part(answer: Json, part_id: str) -> Part | None:
+    """A part of users.messages.get in format full: its bytes or where they are, if any."""
+    waiting = [Node(answer["payload"])]
+    while waiting:
+        node = waiting.pop()
+        if node.part_id == part_id:
+            return Part(node.data(), node.attachment_id, node.size) if _has_bytes(node) else None
+        waiting += [Node(child) for child in node.parts if isinstance(child, Mapping)]
+    return None
+
+
+def parse_data(answer: Json) -> bytes:
+    """users.messages.attachments.get."""
+    if answer.get("size") and "data" not in answer:
+        raise ValueError("There are bytes, but not here.")
+    return Node({"body": answer}).data()
 
 
 def parse_label_state(answer: Json) -> LabelState:
@@ -94,34 +181,20 @@ def parse_label_state(answer: Json) -> LabelState:
     return LabelState(_id(answer["id"]), _label_ids(answer), _history_id(answer["historyId"]))
 
 
-def parse_thread(answer: Json, *, minimal: bool = False, bodies: bool = True) -> FetchedThread:
-    """users.threads.get in format full, metadata (no bodies) or minimal; a message that cannot be read is `Failed`."""
-    thread_id, history_id = _id(answer["id"]), _history_id(answer["historyId"])
-    items = answer.get("messages", ())
-    if minimal:
-        return FetchedThread(thread_id, history_id, states=tuple(parse_label_state(item) for item in items))
-    return FetchedThread(thread_id, history_id, {_id(item["id"]): read_message(item, bodies=bodies) for item in items})
-
-
-def read_message(answer: Json, *, bodies: bool = True) -> Message | Failed:
-    """A message of an answer, or why it cannot be read."""
-    try:
-        return parse_message(answer, bodies=bodies)
-    except UNREADABLE as error:
-        return Failed(f"Gmail's answer for this message cannot be read ({type(error).__name__}).")
-
-
 def parse_labels(answer: Json) -> tuple[Label, ...]:
     """users.labels.list."""
-    return tuple(
-        Label(
-            id=_id(item["id"]),
-            name=clean(str(item.get("name", item["id"]))),
-            type=str(item.get("type", "user")),
-            message_list_visibility=item.get("messageListVisibility"),
-            label_list_visibility=item.get("labelListVisibility"),
-        )
-        for item in answer.get("labels", ())
+    return tuple(parse_label(item) for item in answer.get("labels", ()))
+
+
+def parse_label(answer: Json) -> Label:
+    """users.labels.get, or one label of a list."""
+    return Label(
+        id=_id(answer["id"]),
+        name=clean(str(answer.get("name", answer["id"]))),
+        type=str(answer.get("type", "user")),
+        message_list_visibility=answer.get("messageListVisibility"),
+        label_list_visibility=answer.get("labelListVisibility"),
+        color=_color(answer.get("color")),
     )
 
 
@@ -131,7 +204,7 @@ def parse_watch(answer: Json, now: datetime) -> Watch:
 
 
 def _parse_record(record: Json) -> Record:
-    # `messages` repeats what the four kinds say; one record may hold several kinds.
+    # `messages` repeats what the four kinds say.
     return Record(
         id=_history_id(record["id"]),
         messages_added=tuple(_parse_ref(item["message"]) for item in record.get("messagesAdded", ())),
@@ -150,6 +223,13 @@ def _parse_step(item: Json) -> LabelStep:
     return LabelStep(_parse_ref(item["message"]), _label_ids(item))
 
 
+def _has_bytes(node: Node) -> bool:
+    if node.attachment_id or "data" in node.body:
+        return True
+    # What has parts has no bytes; what is empty has them all.
+    return not node.size and not node.kind.startswith("multipart/") and node.kind != "message/rfc822"
+
+
 def _id(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("An id is a string that is not empty.")
@@ -160,8 +240,15 @@ def _label_ids(item: Json) -> frozenset[LabelId]:
     return frozenset(_id(label_id) for label_id in item.get("labelIds", ()))
 
 
+def _color(value: object) -> Color | None:
+    if not isinstance(value, Mapping):
+        return None
+    text, background = str(value.get("textColor")).lower(), str(value.get("backgroundColor")).lower()
+    return Color(text, background) if _COLOR.fullmatch(text) and _COLOR.fullmatch(background) else None
+
+
 def _history_id(value: object) -> HistoryId:
-    """uint64 comes as a string; what a store's signed integers cannot hold is no history id Gmail ever gave."""
+    """uint64 comes as a string; none is beyond a store's signed integers."""
     number = int(cast("str", value))
     if not 0 <= number < 2**63:
         raise ValueError("A history id is a 64-bit number.")
@@ -169,7 +256,7 @@ def _history_id(value: object) -> HistoryId:
 
 
 def _moment(value: object) -> datetime:
-    """Epoch milliseconds; a date no calendar has becomes the nearest one that exists."""
+    """Epoch milliseconds; beyond the calendar the nearest date."""
     milliseconds = int(cast("str", value))
     try:
         return _EPOCH + timedelta(milliseconds=milliseconds)
