@@ -2,17 +2,20 @@
 
 import logging
 import uuid
+from base64 import encodebytes
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from typing import Any
 
 import pytest
 from mailmirror import mailboxes, purge
 from mailmirror.adapters.firestore import FirestoreStore
+from mailmirror.adapters.storage import StorageBlobs
 from mailmirror.errors import (
     AccessRevoked,
     BeingPurged,
@@ -24,12 +27,14 @@ from mailmirror.errors import (
     Throttled,
     UnknownMailbox,
 )
+from mailmirror.keep import Kept
 from mailmirror.model import Mailbox, Policy, Receipt, Watch
 from mailmirror.slice import Write
 
+from tests.contract.buckets import client_of, emulated
 from tests.contract.counting import CountingFirestore
 from tests.contract.worker import firestore_client
-from tests.killing import Killed, doomed
+from tests.killing import Killed, When, doomed
 from tests.meanwhile import Meanwhile
 from tests.world import ADA, World, mail, push
 
@@ -43,7 +48,7 @@ def small_world() -> World:
     """A connected mailbox of three messages, two of them with large bodies, a token, and a parked message."""
     world = World()
     for number in range(2):
-        world.ada.deliver(mail(f"Long {number}", text=LARGE))
+        world.ada.deliver(mail(f"Long {number}", text=f"{number} {LARGE}"))
     world.ada.deliver(mail("Short"))
     world.connect()
     world.accounts.secrets[ADA] = 1
@@ -123,6 +128,43 @@ def test_everything_goes_but_the_receipt(caplog: pytest.LogCaptureFixture) -> No
     assert (fields["mailbox"], fields["documents"], fields["objects"]) == (ADA, sum(there.values()), 2)
 
 
+def with_attachment(text: str, data: bytes) -> bytes:
+    """The source of a message with an attachment."""
+    head = f'To: {ADA}\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n'
+    head += f"Content-Type: text/plain\r\n\r\n{text}\r\n--b\r\nContent-Type: application/x-tar\r\n"
+    head += "Content-Disposition: attachment; filename=a.tar\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    return head.encode() + encodebytes(data) + b"--b--\r\n"
+
+
+def test_nothing_is_left_in_firestore_and_cloud_storage(
+    firestore_emulator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In Firestore and Cloud Storage as applications see them, through Google's own clients, no document and no object
+    of a mailbox is left, large bodies and stored attachments included; another mailbox has all of its own.
+    """
+    monkeypatch.setattr(purge, "OBJECTS", 3)
+    project = f"purge-{uuid.uuid4().hex[:12]}"
+    with (
+        firestore_client(firestore_emulator, project) as documents,
+        emulated() as url,
+        client_of(url) as client,
+    ):
+        world = World(store=FirestoreStore(documents), kept=Kept(attachments="store"))
+        blobs: Any = StorageBlobs(client, "bodies")
+        world.blobs = blobs
+        world.app = world.worker("worker-1")
+        for number in range(5):
+            world.ada.deliver(with_attachment(f"{number // 2} {LARGE}", bytes([number % 2]) * 5_000_000))
+        world.connect()
+        blobs.put(f"{BOB}/0123", [b"1"], "text/plain")
+        objects = client.bucket("bodies")
+        assert len(list(objects.list_blobs())) == 3 + 2 + 1
+        receipt = deleted(world)
+        assert receipt.objects == 5
+        assert [blob.name for blob in objects.list_blobs()] == [f"{BOB}/0123"]
+        assert list(documents.collections()) == [documents.collection("receipts")]
+
+
 def test_another_mailbox_is_not_touched() -> None:
     """What belongs to a mailbox whose address begins alike stays, in the store and in Cloud Storage."""
     world = small_world()
@@ -131,11 +173,11 @@ def test_another_mailbox_is_not_touched() -> None:
     world.store.create_mailbox(Mailbox(other, now, Watch(now), now))
     held = world.store.acquire(Mailbox(other, now, Watch(now), now), owner="o", now=now, expires_at=now)
     world.store.commit(held, held.mailbox, [Write("put", ("messages", "m"), {"id": "m"})], expires_at=now)
-    world.blobs.put(f"{other}/m.json", b"1", "application/json")
+    world.blobs.put(f"{other}/0123", [b"1"], "application/json")
     world.accounts.secrets[other] = 1
     deleted(world)
     assert paths(world) == [f"leases/{other}", "mailboxes/" + other, f"mailboxes/{other}/messages/m", f"receipts/{ADA}"]
-    assert world.blobs.objects.keys() == {f"{other}/m.json"}
+    assert world.blobs.objects.keys() == {f"{other}/0123"}
     assert world.accounts.secrets == {other: 1}
 
 
@@ -503,6 +545,49 @@ def test_a_late_worker_brings_nothing_back(number: int) -> None:
     if next(calls) > number:
         assert paths(world) == [f"receipts/{ADA}"]
     world.work()
+
+
+def send(put: Any, when: When, name: str, pieces: Iterable[bytes], kind: str, *, gzip: bool = False) -> str:
+    """Write an object, and let something happen when all of it is sent and nothing of it is there."""
+    sent = list(pieces)
+    when("sending", after=False)
+    uri: str = put(name, sent, kind, gzip=gzip)
+    return uri
+
+
+@pytest.mark.parametrize("later", ["nobody", "connected anew"])
+def test_a_late_worker_leaves_no_object(later: str) -> None:
+    """A worker that oversleeps its lease at any call, and in the middle of any upload, while another deletes the
+    mailbox to the end, takes back the objects that it writes afterwards, and leaves those of the mailbox's next life.
+    """
+    for number in count():
+        world = World(kept=Kept(attachments="store"))
+        world.connect()
+        for letter in "aab":
+            world.ada.deliver(mail(letter, text=f"{letter} {LARGE}"))
+        calls = count()
+
+        def when(name: str, *, after: bool, number: int = number, calls: Any = calls, world: World = world) -> bool:
+            if not after and next(calls) == number:
+                world.clock.advance(121)
+                assert isinstance(world.worker("purger").delete(ADA, 50), Receipt)
+                assert world.blobs.objects == {}
+                if later == "connected anew":
+                    world.app.connect(ADA, None)
+                    world.work()
+            return False
+
+        world.blobs.put = partial(send, world.blobs.put, when)  # type: ignore[method-assign]
+        world.notify(app=doomed(world, when))
+        if next(calls) <= number:
+            assert world.blobs.writes == 3
+            break
+        if later == "nobody":
+            assert paths(world) == [f"receipts/{ADA}"]
+            assert world.blobs.objects == {}
+        else:
+            assert world.differences() == []
+            assert world.orphans() == []
 
 
 def test_who_read_the_mailbox_in_its_life_before_is_told_of_the_new_one() -> None:

@@ -7,7 +7,7 @@ comparison shares nothing with the engine.
 import base64
 import json
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
@@ -17,12 +17,14 @@ from typing import Any
 from mailmirror.adapters.sqlite import SqliteStore
 from mailmirror.app import App
 from mailmirror.errors import UnknownMailbox
+from mailmirror.keep import Kept
 from mailmirror.lease import Pace
 from mailmirror.model import Mailbox, MailboxId, Policy
 from mailmirror.ports import Store, Task
 from mailmirror.quota import PRICES
 
 from local.gmail.mailbox import Mailbox as GmailMailbox
+from tests.blobs import MemoryBlobs
 from tests.clock import VirtualClock
 from tests.inprocess import InProcessAccounts
 
@@ -47,35 +49,6 @@ class Outbox:
         self.work.append((mailbox, task))
 
 
-@dataclass
-class MemoryBlobs:
-    """Large bodies, in a dictionary, and which write of all each of them is."""
-
-    objects: dict[str, bytes] = field(default_factory=dict)
-    written: dict[str, int] = field(default_factory=dict)
-    writes: int = 0
-
-    def put(self, name: str, data: bytes, content_type: str) -> str:
-        """Keep an object."""
-        self.writes += 1
-        self.objects[name], self.written[name] = data, self.writes
-        return f"memory://{name}"
-
-    def version(self, name: str) -> int | None:
-        """Tell objects of one name apart."""
-        return self.written.get(name)
-
-    def versions(self, prefix: str, *, limit: int) -> dict[str, int]:
-        """List objects by the beginning of their names."""
-        names = [name for name in sorted(self.objects) if name.startswith(prefix)]
-        return {name: self.written[name] for name in names[:limit]}
-
-    def delete(self, name: str, version: int) -> None:
-        """Forget an object if it is still that one."""
-        if self.written.get(name) == version:
-            del self.objects[name], self.written[name]
-
-
 class World:
     """One mailbox, `ada`, and the application that mirrors it."""
 
@@ -86,7 +59,9 @@ class World:
         store: Store | None = None,
         step: timedelta = timedelta(seconds=480),
         units_per_minute: int = 6_000_000,
+        kept: Kept | None = None,
     ) -> None:
+        self.kept = kept or Kept()
         self.rng = Random(seed)
         self.clock = VirtualClock()
         self.sqlite = SqliteStore(":memory:")
@@ -113,6 +88,7 @@ class World:
             pace=Pace(),
             step=step,
             new_run_id=self._run_id,
+            kept=self.kept,
         )
 
     def _run_id(self) -> str:
@@ -180,6 +156,7 @@ class World:
         truth = self.ada.truth()
         expected = {i: m for i, m in truth["messages"].items() if wanted(m["labelIds"])}
         if policy is not None:
+            policy = policy.at(self.clock.now())
             expected = {i: m for i, m in truth["messages"].items() if kept(m, policy)}
             if not policy.bodies:
                 expected = {i: {**m, "body": {"text": "", "html": ""}} for i, m in expected.items()}
@@ -199,17 +176,11 @@ class World:
                     ("thread document", message["threadId"], listed[i][0]),
                     ("body", message["body"], self.body(mirrored)),
                     ("body in thread", mirrored["body"]["stored"], listed[i][1]["stored"]),
+                    ("objects in thread", len(mirrored["objects"]), listed[i][1]["objects"]),
                 ):
                     if want != have:
                         found.append(f"{what} of {i}: {want!r:.80} != {have!r:.80}")
-        for t, document in threads.items():
-            entries = document["messages"].values()
-            if document["messageCount"] != len(entries):
-                found.append(f"messageCount of {t}")
-            if document["unreadCount"] != sum("UNREAD" in e["labelIds"] for e in entries):
-                found.append(f"unreadCount of {t}")
-            if document["labelIds"] != sorted({label for e in entries for label in e["labelIds"]}):
-                found.append(f"labelIds of {t}")
+        found += [fault for t, document in threads.items() for fault in thread_faults(t, document)]
         counts = self.state().counts
         if (counts.messages, counts.threads) != (len(expected), len({m["threadId"] for m in expected.values()})):
             found.append(f"counts {counts}")
@@ -224,9 +195,9 @@ class World:
         return {"text": body["text"], "html": body["html"]}
 
     def orphans(self) -> list[str]:
-        """The objects of bodies that no mirrored message has."""
-        stored = {i for i, m in self.documents("messages").items() if m["body"]["stored"] == "storage"}
-        return sorted(self.blobs.objects.keys() - {f"{ADA}/{message_id}.json" for message_id in stored})
+        """The objects that no mirrored message names."""
+        named = {name for message in self.documents("messages").values() for name in message["objects"]}
+        return sorted(self.blobs.objects.keys() - named)
 
     def delta_faults(self, messages: dict[str, Any]) -> list[str]:
         """Replay the delta log from zero and compare it with the mirror."""
@@ -261,6 +232,20 @@ class World:
         if replayed != mirrored:
             found.append("the deltas do not add up to the mirror")
         return found
+
+
+def thread_faults(name: str, document: Any) -> Iterator[str]:
+    """What a thread document says otherwise than its messages."""
+    entries = document["messages"].values()
+    if document["messageCount"] != len(entries):
+        yield f"messageCount of {name}"
+    if document["unreadCount"] != sum("UNREAD" in entry["labelIds"] for entry in entries):
+        yield f"unreadCount of {name}"
+    if document["labelIds"] != sorted({label for entry in entries for label in entry["labelIds"]}):
+        yield f"labelIds of {name}"
+    for flag, label in (("unread", "UNREAD"), ("starred", "STARRED")):
+        if document[flag] != any(label in entry["labelIds"] for entry in entries):
+            yield f"{flag} of {name}"
 
 
 def kept(message: dict[str, Any], policy: Policy) -> bool:

@@ -1,12 +1,12 @@
 """Purging a mailbox: its watch, its documents, its objects and its token go, and a receipt stays.
 
 Knows: the order, and what is counted. Does not know: who wanted it (`mailboxes`). Law 5: each slice of documents is
-deleted in the commit that counts it, so that a worker may die between any two calls and the next goes on, and nothing
-is kept in memory but the slice in hand. Of the objects and secrets that a worker deleted right before it died, the
-receipt may lack the last slice; all of them are gone.
+deleted in the commit that counts it: a worker may die between any two calls and the next goes on. The receipt may then
+lack the last slice of objects and secrets; all are gone.
 
-What no purge can see is an object that a worker writes after its lease has expired, its own commit refused: it is
-written under a name that nothing leads to.
+A worker renews its lease around each write of an object, and no call to Cloud Storage outlasts it. One that slept in a
+call, and writes after the purge, finds its lease lost and deletes that (`objects`). If it dies before it looks, the
+object stays, under a name that nothing leads to.
 """
 
 from collections import Counter
@@ -21,25 +21,22 @@ from mailmirror.ports import GmailAccounts
 from mailmirror.slice import Write
 from mailmirror.stop import stop_watch
 
-# Documents, and objects, deleted between two commits.
+# Deleted between two commits.
 DOCUMENTS = 400
 OBJECTS = 100
 RECEIPT_KEPT = timedelta(days=90)
 
 
 def purge(hold: Hold, accounts: GmailAccounts, deadline: datetime) -> bool:
-    """Go on with the deletion of everything that is kept of a mailbox.
+    """Go on deleting all that is kept of a mailbox; return whether only the receipt is left.
 
     Args:
-        hold: the lease. It is released when this returns.
-        accounts: forgets the mailbox's token.
-        deadline: no further slice begins after it.
-
-    Returns:
-        Whether nothing is left but the receipt.
+        hold: released after this.
+        accounts: forgets the token.
+        deadline: no slice begins after it.
 
     Raises:
-        GmailUnavailable, GmailRejected: the token could not be deleted; all else is gone, and it is tried again.
+        GmailUnavailable, GmailRejected: only the token was not deleted; it is tried again.
     """
     if hold.mailbox.purge is None:
         _begin(hold)
@@ -52,11 +49,11 @@ def purge(hold: Hold, accounts: GmailAccounts, deadline: datetime) -> bool:
 
 
 def _begin(hold: Hold) -> None:
-    """Stop the watch, whatever Gmail says to that, and store that the purge has begun."""
+    """Stop the watch, whatever Gmail says, and store that the purge has begun."""
     refused = stop_watch(hold, GmailError)
     hold.refresh()
     if refused is not None:
-        # For the receipt, which another worker may write.
+        # Another worker may write the receipt.
         hold.store.set_watch(hold.mailbox.email_address, replace(hold.mailbox.watch, error=refused))
         hold.refresh()
     begun = Purge(started_at=hold.clock.now())
@@ -64,14 +61,12 @@ def _begin(hold: Hold) -> None:
 
 
 def _going(hold: Hold) -> Purge:
-    """Return how far the purge is."""
     if hold.mailbox.purge is None:
         raise LookupError("There is no purge under way.")
     return hold.mailbox.purge
 
 
 def _documents(hold: Hold) -> bool:
-    """Delete a slice of the documents below the mailbox; return whether there were any."""
     paths = hold.store.below(hold.mailbox.email_address, limit=DOCUMENTS)
     if not paths:
         return False
@@ -83,7 +78,6 @@ def _documents(hold: Hold) -> bool:
 
 
 def _objects(hold: Hold) -> bool:
-    """Delete a slice of the mailbox's objects; return whether there were any."""
     if hold.blobs is None:
         return False
     found = hold.blobs.versions(f"{hold.mailbox.email_address}/", limit=OBJECTS)
@@ -98,7 +92,6 @@ def _objects(hold: Hold) -> bool:
 
 
 def _end(hold: Hold, accounts: GmailAccounts) -> None:
-    """Delete the token, then the mailbox itself, and leave the receipt."""
     address, going = hold.mailbox.email_address, _going(hold)
     hold.keep()
     secrets = accounts.forget(address)

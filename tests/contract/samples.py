@@ -3,9 +3,11 @@
 from datetime import UTC, datetime, timedelta
 
 from mailmirror.model import (
+    Address,
     Attachment,
     Body,
     Change,
+    Color,
     Counts,
     Coverage,
     Delta,
@@ -38,6 +40,7 @@ POLICY = Policy(
     label_ids=("INBOX", "Label_1"),
     exclude_label_ids=("CATEGORY_PROMOTIONS",),
     since=NOW - timedelta(days=365),
+    newest_days=30,
     bodies=False,
 )
 RUN = Run(
@@ -48,6 +51,7 @@ RUN = Run(
     signpost=MAX_HISTORY_ID - 1,
     started_at=NOW,
     policy=POLICY,
+    since=NOW - timedelta(days=30),
     stage="fetching",
     listing="threads",
     scope=1,
@@ -85,6 +89,8 @@ MAILBOX = Mailbox(
     phase="recovering",
     wanted="purged",
     policy=POLICY,
+    content="metadata",
+    aged_to=NOW - timedelta(days=29),
     cursor=MAX_HISTORY_ID - 1,
     hint=MAX_HISTORY_ID,
     request=RunRequest("r2", "audit", NOW),
@@ -125,16 +131,42 @@ MESSAGE = Message(
     internal_date=NOW.replace(year=1970),
     size_estimate=1234,
     snippet="Grüße \U0001f600 \x00",
-    headers=Headers("a", "b", "c", "d", "e", "f", "g", "h", "i", "j"),
-    body=Body("text", "<b>html</b>", "storage", "gs://b/o", truncated=True),
-    attachments=(Attachment("1", "ä.pdf", "application/pdf", 1),),
+    headers=Headers(
+        from_=Address("Bo \U0001f600", "bo@example.com"),
+        to=(Address("", "ann@example.com"), Address("Carl", "carl@example.com")),
+        cc=(Address("d", "d@example.com"),),
+        bcc=(Address("e", "e@example.com"),),
+        reply_to=(Address("f", "f@example.com"),),
+        subject="g",
+        date=NOW - timedelta(days=1),
+        message_id="<h@example.com>",
+        in_reply_to=("<i@example.com>",),
+        references=("<j@example.com>", "<k@example.com>"),
+    ),
+    body=Body("text", "<b>html</b>", "storage", "gs://b/o", rendered=True, truncated=True),
+    attachments=(Attachment("1", "ä.pdf", "application/pdf", 1, "inline", "c@d", "gs://b/p"),),
+    protection="signed",
+    objects=("ann@example.com/o", "ann@example.com/p"),
+    truncated=("body.text",),
 )
 THREAD = Thread(
     id="18c0ffe0",
     history_id=MAX_HISTORY_ID,
-    messages={"18c0ffee": Entry(frozenset({"INBOX"}), NOW, MAX_HISTORY_ID, "Bo <b@x>", "Hello", "Hel", "storage")},
+    messages={
+        "18c0ffee": Entry(
+            label_ids=frozenset({"INBOX"}),
+            internal_date=NOW,
+            history_id=MAX_HISTORY_ID,
+            from_=Address("Bo", "bo@example.com"),
+            subject="Hello",
+            snippet="Hel",
+            has_attachments=True,
+            stored="storage",
+            objects=2,
+        )
+    },
 )
-LABEL = Label("Label_1", "Work", "user", "show", "labelHide")
+LABEL = Label("Label_1", "Work", "user", "show", "labelHide", Color("#ffffff", "#16a766"))
 DELTA = Delta(
     seq=1,
     at=NOW,

@@ -131,8 +131,33 @@ def test_price_of_reading_the_mirror(client: firestore.Client) -> None:
     assert _price(counting, lambda: store.scan_threads(ADDRESS, after="", limit=2)) == (2, 0)
     assert _price(counting, lambda: store.scan_threads(ADDRESS, after="c", limit=2)) == (1, 0)
     assert _price(counting, lambda: store.parked(ADDRESS)) == (1, 0)
+    assert _price(counting, lambda: store.threads_labelled(ADDRESS, "X", limit=5)) == (1, 0)
+    assert _price(counting, lambda: store.threads_before(ADDRESS, NOW, limit=5)) == (1, 0)
     assert _price(counting, lambda: list(store.due_mailboxes(NOW))) == (1, 0)
     assert _price(counting, lambda: list(store.watches_expiring(NOW))) == (1, 0)
+
+
+def test_price_of_threads_by_what_they_have(client: firestore.Client) -> None:
+    """Threads found by label or age cost a read each."""
+    counting, store = CountingFirestore(client), FirestoreStore(client)
+    held = _held(store)
+    said = {"labelIds": ["X"], "firstMessageAt": NOW}
+    threads = [Write("put", ("threads", name), to_document(Thread(name)) | said) for name in "abc"]
+    store.commit(held, held.mailbox, threads, expires_at=LATER)
+    assert _price(counting, lambda: store.threads_labelled(ADDRESS, "X", limit=5)) == (3, 0)
+    assert _price(counting, lambda: store.threads_labelled(ADDRESS, "X", limit=2)) == (2, 0)
+    assert _price(counting, lambda: store.threads_before(ADDRESS, LATER, limit=5)) == (3, 0)
+    assert _price(counting, lambda: store.threads_before(ADDRESS, LATER, limit=2)) == (2, 0)
+
+
+def test_price_of_objects(client: firestore.Client) -> None:
+    """Whether messages name an object costs a read for each object, however many messages do."""
+    counting, store = CountingFirestore(client), FirestoreStore(client)
+    held = _held(store)
+    writes = [_put(f"m{number}", objects=["a", "b"]) for number in range(5)]
+    store.commit(held, held.mailbox, writes, expires_at=LATER)
+    assert _price(counting, lambda: store.named_objects(ADDRESS, ["a", "b", "none"])) == (3, 0)
+    assert _price(counting, lambda: store.named_objects(ADDRESS, [])) == (0, 0)
 
 
 def test_price_of_a_purge(client: firestore.Client) -> None:

@@ -694,6 +694,71 @@ def test_scan_is_in_bytewise_order(store: Store) -> None:
     assert found == sorted(ids, key=str.encode)
 
 
+def _thread(name: str, *labels: str, first: datetime = NOW) -> Write:
+    """A thread whose document says what its messages come to."""
+    thread = Thread(name, 7, {f"m{name}": replace(THREAD.messages["18c0ffee"], label_ids=frozenset(labels))})
+    document = to_document(thread) | {"labelIds": sorted(labels), "firstMessageAt": first, "lastMessageAt": LATER}
+    return Write("put", ("threads", name), document)
+
+
+def test_threads_by_label(store: Store) -> None:
+    """Threads are found by a label that one of their messages has, as many as asked for, until none has it."""
+    labelled = {"a": ("X", "INBOX"), "b": ("XX", "Y"), "c": ("INBOX", "X"), "d": (), "e": ("X",)}
+    _write(store, *(_thread(name, *labels) for name, labels in labelled.items()))
+    assert store.threads_labelled(ADDRESS, "none", limit=10) == []
+    assert store.threads_labelled("bob@example.com", "X", limit=10) == []
+    assert [thread.id for thread in store.threads_labelled(ADDRESS, "XX", limit=10)] == ["b"]
+    found: list[Thread] = []
+    while some := store.threads_labelled(ADDRESS, "X", limit=2):
+        assert len(some) <= 2
+        found += some
+        _write(store, *(_thread(thread.id, "INBOX") for thread in some))
+    assert sorted(thread.id for thread in found) == ["a", "c", "e"]
+    for thread in found:
+        assert thread.messages[f"m{thread.id}"].label_ids == frozenset(labelled[thread.id])
+
+
+@pytest.mark.parametrize("label_id", ["Label_1'\"", "a.b/c `d`", "ä\U0001f600", "%", "*", "null", "1"])
+def test_threads_by_strange_labels(store: Store, label_id: str) -> None:
+    """Whatever a label is called, the threads that have it are found, and no others."""
+    _write(store, _thread("a", label_id), _thread("b", f"{label_id}x"), _thread("c"))
+    assert [thread.id for thread in store.threads_labelled(ADDRESS, label_id, limit=10)] == ["a"]
+
+
+def test_threads_before_a_time(store: Store) -> None:
+    """Threads with a message older than a time are found, the oldest first, as many as asked for, to a microsecond."""
+    offsets = {"a": -3, "b": 0, "c": -1, "d": 5, "e": -2_000_000_000, "f": -2}
+    _write(store, *(_thread(name, first=NOW + timedelta(microseconds=offset)) for name, offset in offsets.items()))
+    assert [thread.id for thread in store.threads_before(ADDRESS, NOW, limit=10)] == ["e", "a", "f", "c"]
+    assert [thread.id for thread in store.threads_before(ADDRESS, NOW, limit=2)] == ["e", "a"]
+    there = NOW.astimezone(timezone(timedelta(hours=-8)))
+    assert [thread.id for thread in store.threads_before(ADDRESS, there, limit=1)] == ["e"]
+    assert store.threads_before(ADDRESS, NOW - timedelta(days=1), limit=10) == []
+    assert store.threads_before("bob@example.com", NOW, limit=10) == []
+
+
+def test_objects_that_messages_name(store: Store) -> None:
+    """Of some objects those are told that a mirrored message names, alone or among others, and no longer when none
+    does.
+    """
+    _write(
+        store,
+        _put("m1", objects=["ann@example.com/a", "ann@example.com/b"]),
+        _put("m2", objects=["ann@example.com/b"]),
+        _put("m3", objects=[]),
+        _put("m4"),
+    )
+    asked = [f"ann@example.com/{name}" for name in ("a", "b", "aa", "", "c")]
+    assert store.named_objects(ADDRESS, iter(asked)) == set(asked[:2])
+    assert store.named_objects(ADDRESS, asked[2:]) == set()
+    assert store.named_objects(ADDRESS, []) == set()
+    assert store.named_objects("bob@example.com", asked) == set()
+    _write(store, Write("delete", ("messages", "m1")))
+    assert store.named_objects(ADDRESS, asked) == {asked[1]}
+    _write(store, Write("merge", ("messages", "m2"), {"objects": []}))
+    assert store.named_objects(ADDRESS, asked) == set()
+
+
 def test_parked_next_to_be_tried_first(store: Store) -> None:
     """Parked messages come in the order in which they are due."""
     minutes = {"m1": 3, "m2": 1, "m3": 2, "m0": 3}

@@ -12,6 +12,7 @@ from mailmirror.model import (
     Due,
     Held,
     HistoryId,
+    LabelId,
     Lease,
     Mailbox,
     MailboxId,
@@ -201,6 +202,21 @@ class Database:
     def scan_threads(self, mailbox: MailboxId, *, after: ThreadId, limit: int) -> list[Thread]:
         self._there("scan_threads")
         return self._store.scan_threads(mailbox, after=after, limit=limit)
+
+    def threads_labelled(self, mailbox: MailboxId, label_id: LabelId, *, limit: int) -> list[Thread]:
+        self._there("threads_labelled")
+        return self._store.threads_labelled(mailbox, label_id, limit=limit)
+
+    def threads_before(self, mailbox: MailboxId, before: datetime, *, limit: int) -> list[Thread]:
+        self._there("threads_before")
+        return self._store.threads_before(mailbox, before, limit=limit)
+
+    def named_objects(self, mailbox: MailboxId, names: Iterable[str]) -> set[str]:
+        wanted = sorted(names)
+        if not wanted:
+            return set()
+        self._there("named_objects")
+        return self._store.named_objects(mailbox, wanted)
 
     def documents(self, mailbox: MailboxId, paths: Sequence[Path]) -> dict[Path, Document]:
         if not paths:

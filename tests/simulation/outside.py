@@ -4,7 +4,8 @@ Knows: that each call takes its turn, and may be refused or answered in vain. Do
 an object holds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from gzip import decompress
 from itertools import islice
 
 from mailmirror.errors import StoreUnavailable
@@ -41,7 +42,7 @@ class Objects:
     """`ports.Blobs` in a dictionary.
 
     Attributes:
-        data: the objects by name.
+        data: the objects by name, as readers get them.
         checkers: who judges what is written and deleted, by mailbox.
     """
 
@@ -52,15 +53,22 @@ class Objects:
         self._versions: dict[str, int] = {}
         self._written = 0
 
-    def put(self, name: str, data: bytes, content_type: str) -> str:
+    def put(self, name: str, pieces: Iterable[bytes], content_type: str, *, gzip: bool = False) -> str:
         """Keep an object, unless Cloud Storage is not there."""
         caller = self._there("put")
+        data = b"".join(pieces)
         self._written += 1
-        self.data[name], self._versions[name] = data, self._written
+        self.data[name], self._versions[name] = decompress(data) if gzip else data, self._written
         self._judge(name).wrote(caller, name)
         self._way.story.tell(caller, f"stores {name}")
         self._way.back(caller)
         return f"memory://{name}"
+
+    def read(self, name: str) -> Iterator[bytes] | None:
+        """Give an object, whole."""
+        self._there("read")
+        data = self.data.get(name)
+        return None if data is None else iter((data,))
 
     def version(self, name: str) -> int | None:
         """Tell objects of one name apart."""

@@ -23,6 +23,7 @@ from mailmirror.model import (
     Due,
     Held,
     HistoryId,
+    LabelId,
     Lease,
     Mailbox,
     MailboxId,
@@ -183,6 +184,25 @@ class MemoryStore:
         with self._turn:
             stored = self.collections.get((mailbox, "threads"), _NOTHING)
             return [self._thread(mailbox, name, stored[name]) for name in _page(stored, after, limit)]
+
+    def threads_labelled(self, mailbox: MailboxId, label_id: LabelId, *, limit: int) -> list[Thread]:
+        with self._turn:
+            stored = self.collections.get((mailbox, "threads"), _NOTHING)
+            names = sorted(name for name, document in stored.items() if label_id in document["labelIds"])
+            return [self._thread(mailbox, name, stored[name]) for name in names[:limit]]
+
+    def threads_before(self, mailbox: MailboxId, before: datetime, *, limit: int) -> list[Thread]:
+        with self._turn:
+            stored = self.collections.get((mailbox, "threads"), _NOTHING)
+            first = [(document["firstMessageAt"], name) for name, document in stored.items()]
+            names = [name for at, name in sorted(first) if at < before]
+            return [self._thread(mailbox, name, stored[name]) for name in names[:limit]]
+
+    def named_objects(self, mailbox: MailboxId, names: Iterable[str]) -> set[str]:
+        wanted = frozenset(names)
+        with self._turn:
+            messages = list(self.collections.get((mailbox, "messages"), _NOTHING).values())
+        return {name for document in messages for name in document.get("objects", ()) if name in wanted}
 
     def documents(self, mailbox: MailboxId, paths: Sequence[Path]) -> dict[Path, Document]:
         found = {path: self._document(mailbox, path) for path in paths}

@@ -1,11 +1,10 @@
 """The store in Firestore: `ports.Store` over google-cloud-firestore.
 
-Knows: the paths, what is retried and for how long, and what a lost answer looks like. Does not know: what the documents
-mean. Law 2: a commit is one atomic batch in which the lease carries the precondition that nobody has written it since;
-no transactions are needed.
+Knows: paths, retries, lost answers. Does not know: what documents mean. Law 2: a commit is one atomic batch, its
+precondition that nobody wrote the lease since.
 
-Firestore refuses ids like `__x__` and documents above 1 MiB (InvalidArgument), its client lone surrogates in strings
-and empty keys in maps (ValueError). Those are mistakes of the caller and stay what they are: no retry would help.
+The caller's mistakes are not retried: ids like `__x__`, documents above 1 MiB (InvalidArgument), lone surrogates and
+empty keys (ValueError).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +26,7 @@ from mailmirror.model import (
     Due,
     Held,
     HistoryId,
+    LabelId,
     Lease,
     Mailbox,
     MailboxId,
@@ -45,8 +45,7 @@ Answer = TypeVar("Answer")
 Reference = firestore.DocumentReference
 Snapshot = firestore.DocumentSnapshot[firestore.DocumentReference]
 
-# Each call is tried again as a whole and by this policy alone. The client's own would go on for up to 5 minutes, and
-# resume a broken query with the full limit again.
+# Of a call. The client's own retry takes up to 5 minutes, and resumes a query with the full limit.
 _TRY_AGAIN = if_exception_type(
     exceptions.Aborted,
     exceptions.InternalServerError,
@@ -72,20 +71,13 @@ _THREAD_FIELDS = ("id", "historyId", "messages")
 
 
 class FirestoreStore:
-    """The mirror, the state and the leases in one Firestore database.
-
-    Example:
-        store = FirestoreStore(firestore.Client(project="my-project", database="(default)"))
-        state = store.mailbox("ann@example.com")
-    """
+    """All in one database."""
 
     def __init__(self, client: firestore.Client, *, patience: float = 10.0) -> None:
-        """Work on the client's database.
+        """The caller closes the client.
 
         Args:
-            client: stays the caller's, who closes it.
-            patience: seconds during which a call is tried again. With the 20 s that an attempt may take, a call ends
-                within half a minute: a quarter of a lease.
+            patience: seconds of retries. With an attempt's 20 s that is a quarter of a lease.
         """
         self._client = client
         self._again = Retry(predicate=_TRY_AGAIN, initial=0.1, multiplier=2.0, maximum=2.0, timeout=patience)
@@ -133,7 +125,7 @@ class FirestoreStore:
                 raise UnknownMailbox(f"There is no mailbox {address}.")
             if from_document(Mailbox, _document(snapshot)).wanted != mailbox.wanted:
                 return False
-            # Whatever is written in between makes it look again: a hint does not change what is wanted.
+            # Again: a hint does not change what is wanted.
             with suppress(exceptions.FailedPrecondition):
                 self._set(address, fields, unwritten_since=snapshot.update_time)
                 return True
@@ -149,7 +141,7 @@ class FirestoreStore:
         try:
             self._set(address, fields, unwritten_since=snapshot.update_time)
         except exceptions.FailedPrecondition:
-            # When the first of two attempts was applied and its answer lost, it is the second that is refused.
+            # The first attempt may have been applied and its answer lost.
             stored = self._known(address)
             return stored.request == request and policy in (None, stored.policy)
         return True
@@ -167,7 +159,7 @@ class FirestoreStore:
         current = self.lease(address)
         wanted = fence.take(current, owner=owner, now=now, expires_at=expires_at)
         if current is None or current.revision != mailbox.revision:
-            # Read before the lease is written: a commit in between changes the lease, and the precondition then fails.
+            # Before the lease: a commit in between fails its precondition.
             mailbox = self._known(address)
         batch = _Batch(self._client)
         if current is None:
@@ -208,7 +200,7 @@ class FirestoreStore:
         except exceptions.NotFound as missing:
             raise UnknownMailbox(f"The mailbox document of {address} is gone.") from missing
         except (exceptions.AlreadyExists, exceptions.FailedPrecondition) as refused:
-            # When the first of two attempts was applied and its answer lost, it is the second that is refused.
+            # The first attempt may have been applied and its answer lost.
             lease = self.lease(address)
             version = lease.version if lease is not None and fence.stored(lease, commit.held.lease) else None
             if version is None and lease is not None and lease.version == held.lease.version:
@@ -229,6 +221,20 @@ class FirestoreStore:
         query = _after(collection.order_by("__name__").select(_THREAD_FIELDS).limit(limit), after)
         return [from_document(Thread, _document(snapshot)) for snapshot in self._results(query)]
 
+    def threads_labelled(self, mailbox: MailboxId, label_id: LabelId, *, limit: int) -> list[Thread]:
+        return self._threads_by(mailbox, FieldFilter("labelIds", "array_contains", label_id), limit)
+
+    def threads_before(self, mailbox: MailboxId, before: datetime, *, limit: int) -> list[Thread]:
+        return self._threads_by(mailbox, FieldFilter("firstMessageAt", "<", before), limit)
+
+    def named_objects(self, mailbox: MailboxId, names: Iterable[str]) -> set[str]:
+        messages = self._client.collection("mailboxes", mailbox, "messages").select(["__name__"]).limit(1)
+        return {
+            name
+            for name in names
+            if self._results(messages.where(filter=FieldFilter("objects", "array_contains", name)))
+        }
+
     def documents(self, mailbox: MailboxId, paths: Sequence[Path]) -> dict[Path, Document]:
         return self._read_all(mailbox, paths)
 
@@ -239,12 +245,11 @@ class FirestoreStore:
     # The end of a mailbox
 
     def below(self, mailbox: MailboxId, *, limit: int) -> list[Path]:
-        """One read more for the list of the collections, which names those of deleted documents too."""
+        """One read more lists collections, also those below deleted documents."""
         root = self._at(mailbox)
         found: list[Path] = []
         for collection in self._ask(lambda: list(root.collections(retry=_ONCE, timeout=_ATTEMPT_SECONDS))):
             if len(found) < limit:
-                # What is below the collection's documents too, whatever it is called; the names alone.
                 query = collection.recursive().select(["__name__"]).limit(limit - len(found))
                 found += [_below(root, snapshot.reference) for snapshot in self._results(query)]
         return found
@@ -258,8 +263,7 @@ class FirestoreStore:
         try:
             self._send(batch)
         except (exceptions.FailedPrecondition, exceptions.NotFound) as refused:
-            # When the first of two attempts was applied and its answer lost, it is the second that is refused. Then
-            # this very receipt is there, which nothing else writes.
+            # Likewise; nothing else writes this receipt.
             if self.receipt(address) != receipt:
                 raise LeaseLost("Another worker took the lease; nothing was removed.") from refused
 
@@ -278,13 +282,18 @@ class FirestoreStore:
     def _receipt_at(self, mailbox: MailboxId) -> Reference:
         return self._client.document("receipts", mailbox)
 
+    def _threads_by(self, mailbox: MailboxId, wanted: FieldFilter, limit: int) -> list[Thread]:
+        """Needs no index but the field's own."""
+        collection = self._client.collection("mailboxes", mailbox, "threads")
+        query = collection.where(filter=wanted).select(_THREAD_FIELDS).limit(limit)
+        return [from_document(Thread, _document(snapshot)) for snapshot in self._results(query)]
+
     def _get(self, reference: Reference) -> Snapshot:
         return self._ask(lambda: reference.get(retry=_ONCE, timeout=_ATTEMPT_SECONDS))
 
     def _read_all(
         self, mailbox: MailboxId, paths: Iterable[Path], fields: Sequence[str] | None = None
     ) -> dict[Path, Document]:
-        """Read each path once, `_PAGE` in a call; the result is in the order of the paths."""
         references = {path: self._at(mailbox, *path) for path in paths}
         found: dict[str, Document] = {}
         remaining = list(references.values())
@@ -320,10 +329,8 @@ class FirestoreStore:
         return lease.version if lease is not None and fence.stored(lease, wanted) else None
 
     def _mailboxes_by(self, field: str, operator: str, bound: datetime, *, live: bool = False) -> Iterator[Due]:
-        """Yield them page by page: thousands of mailboxes fit, and the consumer may take its time between them.
-
-        Those wanted live are picked out here: a filter would need an index, and leave out documents of the time before
-        there was such a field.
+        """By page: there may be thousands, slowly consumed. A filter for `live` would take an index, and leave out
+        documents older than the field.
         """
         query = (
             self._client.collection("mailboxes")
@@ -341,12 +348,7 @@ class FirestoreStore:
             page = self._results(query.start_after(page[-1])) if len(page) == _PAGE else []
 
     def _send(self, batch: "_Batch") -> object:
-        """Commit, and return the version of the document written last.
-
-        Raises:
-            ValueError: the commit is larger than the emulator takes; whoever cut the slice made a mistake. If it were
-                sent all the same, the answer would be 429, which looks like something to try again.
-        """
+        """Return the last version. `ValueError` if too large: the emulator's 429 would be retried."""
         size = batch.size()
         if size >= _MAX_COMMIT_BYTES:
             raise ValueError(f"A commit has less than {_MAX_COMMIT_BYTES} bytes; this one has {size}.")
@@ -357,7 +359,6 @@ class FirestoreStore:
         return self._ask(lambda: list(query.stream(retry=_ONCE, timeout=_ATTEMPT_SECONDS)))
 
     def _ask(self, call: Callable[[], Answer]) -> Answer:
-        """Make a call, again when Firestore asks for that, and turn what is left into `StoreUnavailable`."""
         try:
             return self._again(call)()
         except _NO_ANSWER as error:
@@ -374,7 +375,7 @@ class _Batch(firestore.WriteBatch):
         elif write.kind == "create":
             self.create(reference, data)
         elif write.kind == "merge":
-            # By field, not `merge=True`: a map is replaced as a whole, its absent keys go.
+            # Not `merge=True`: a map is replaced as a whole.
             self.set(reference, data, merge=[FieldPath(name) for name in data])
         else:
             self.set(reference, data)
@@ -383,7 +384,6 @@ class _Batch(firestore.WriteBatch):
         self.update(reference, dict(fence.lease_document(wanted)), option=_unwritten_since(current.version))
 
     def size(self) -> int:
-        """Return the bytes of the writes as they are sent."""
         return sum(type(write).pb(write).ByteSize() for write in self._write_pbs)
 
 
@@ -392,7 +392,6 @@ def _below(root: Reference, reference: Reference) -> Path:
 
 
 def _unwritten_since(update_time: object) -> Any:
-    """The precondition that nobody has written the document since it was read."""
     return firestore.Client.write_option(last_update_time=update_time)
 
 
@@ -405,7 +404,7 @@ def _document(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a document value with the client's own kind of time replaced by `datetime`."""
+    """Replace the client's own time by `datetime`."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):

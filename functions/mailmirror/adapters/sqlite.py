@@ -1,11 +1,10 @@
 """The store in one SQLite file: `ports.Store` for one machine, its threads and its processes.
 
-Knows: one table of documents as Firestore would hold them, field by field, and how to keep writers apart. Does not
-know: what the documents mean. Law 2: a commit is one transaction that begins by comparing the lease's version.
+Knows: one table of documents as in Firestore, and how to keep writers apart. Does not know: what documents mean. Law 2:
+a commit is one transaction that first compares the lease's version.
 
-`documents` has a row for each document: `collection` and `id` are its Firestore path cut at the last slash
-(`mailboxes/ann@example.com/threads` and `18c0ffee`), `data` is JSON in which a time is
-`{"$time": "2026-01-31T23:59:59.000000+00:00"}`, always in UTC, and `version` counts the writes.
+`collection` and `id` are a document's Firestore path cut at the last slash (`mailboxes/ann@example.com/threads`,
+`18c0ffee`); `data` is JSON, times `{"$time": "2026-01-31T23:59:59.000000+00:00"}`; `version` counts writes.
 """
 
 import json
@@ -26,6 +25,7 @@ from mailmirror.model import (
     Due,
     Held,
     HistoryId,
+    LabelId,
     Lease,
     Mailbox,
     MailboxId,
@@ -63,8 +63,19 @@ AND (time, id) > (?, ?) ORDER BY time, id LIMIT ?
 _PARKED = """
 SELECT data FROM documents WHERE collection = ? ORDER BY json_extract(data, '$.nextAttemptAt.$time'), id
 """
-# Exactly the paths that begin with a mailbox's and a slash: 0 is the character after it. LIKE and GLOB would take
-# characters of an address for wildcards.
+_LABELLED = """
+SELECT data FROM documents
+WHERE collection = ? AND ? IN (SELECT value FROM json_each(data, '$.labelIds')) ORDER BY id LIMIT ?
+"""
+_BEFORE = """
+SELECT data FROM documents WHERE collection = ? AND json_extract(data, '$.firstMessageAt.$time') < ?
+ORDER BY json_extract(data, '$.firstMessageAt.$time'), id LIMIT ?
+"""
+_NAMED = """
+SELECT DISTINCT named.value FROM documents, json_each(data, '$.objects') AS named
+WHERE collection = ? AND named.value IN (SELECT value FROM json_each(?))
+"""
+# Below a mailbox's path and a slash: 0 comes after it. LIKE and GLOB see wildcards in addresses.
 _BELOW = """
 SELECT collection, id FROM documents WHERE collection > ? || '/' AND collection < ? || '0'
 ORDER BY collection, id LIMIT ?
@@ -76,28 +87,21 @@ ON CONFLICT DO UPDATE SET data = excluded.data, version = version + 1 RETURNING 
 
 
 class SqliteStore:
-    """The mirror, the state and the leases in one file, or in memory.
-
-    Threads share one connection and take turns; processes open the file for themselves.
-
-    Example:
-        with SqliteStore("mirror.db") as store:
-            state = store.mailbox("ann@example.com")
-    """
+    """The mirror, the state and the leases. Threads take turns on one connection; each process opens the file."""
 
     def __init__(self, path: str | FilePath, *, patience: float = 10.0) -> None:
         """Open the file, or make it.
 
         Args:
-            path: the file, or `:memory:` for a store that ends with this object.
-            patience: seconds to wait for another process that is writing.
+            path: or `:memory:`, for a store that ends with this object.
+            patience: seconds to wait for another writer.
         """
         self._turn = RLock()
         self._connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
         try:
             with self._transaction() as write:
                 write.execute(_SCHEMA)
-            # Readers and a writer do not wait for each other. The mode stays in the file: only the first has to set it.
+            # Readers and a writer do not wait for each other. The mode stays in the file.
             if self._connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
                 self._use_write_ahead_log()
             self._connection.execute("PRAGMA synchronous = NORMAL")
@@ -106,7 +110,7 @@ class SqliteStore:
             raise
 
     def close(self) -> None:
-        """Close the file; the store is of no use afterwards."""
+        """Close the file, for good."""
         with self._turn:
             self._connection.close()
 
@@ -231,6 +235,18 @@ class SqliteStore:
         documents = self._scan(f"mailboxes/{mailbox}/threads", after, limit)
         return [from_document(Thread, document) for document in documents]
 
+    def threads_labelled(self, mailbox: MailboxId, label_id: LabelId, *, limit: int) -> list[Thread]:
+        rows = self._rows(_LABELLED, (f"mailboxes/{mailbox}/threads", label_id, limit))
+        return [from_document(Thread, _load(data)) for (data,) in rows]
+
+    def threads_before(self, mailbox: MailboxId, before: datetime, *, limit: int) -> list[Thread]:
+        rows = self._rows(_BEFORE, (f"mailboxes/{mailbox}/threads", _text(before), limit))
+        return [from_document(Thread, _load(data)) for (data,) in rows]
+
+    def named_objects(self, mailbox: MailboxId, names: Iterable[str]) -> set[str]:
+        rows = self._rows(_NAMED, (f"mailboxes/{mailbox}/messages", json.dumps(list(names))))
+        return {name for (name,) in rows}
+
     def documents(self, mailbox: MailboxId, paths: Sequence[Path]) -> dict[Path, Document]:
         rows = {path: self._row(*_place(mailbox, path)) for path in paths}
         return {path: row[0] for path, row in rows.items() if row is not None}
@@ -266,7 +282,6 @@ class SqliteStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection, the file locked for writing; what happens inside is stored as a whole or not at all."""
         with self._turn, _unavailable_when_busy():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -281,7 +296,7 @@ class SqliteStore:
         try:
             self._connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as busy:
-            # Processes that open a new file together: SQLite does not wait here, and one of the others has set it.
+            # SQLite does not wait here: another process has set it.
             if _code(busy) not in _BUSY:
                 raise
 
@@ -313,7 +328,7 @@ class SqliteStore:
             _merge(write, "mailboxes", mailbox, fields)
 
     def _mailboxes_by(self, query: str, bound: datetime) -> Iterator[Due]:
-        """Yield them page by page: thousands of mailboxes fit, and the consumer may take its time between them."""
+        """Yield page by page: there may be thousands, and a slow consumer."""
         page = self._rows(query, (_text(bound), "", "", _PAGE))
         while page:
             yield from (Due(mailbox, datetime.fromisoformat(at)) for at, mailbox in page)
@@ -321,7 +336,7 @@ class SqliteStore:
 
 
 def _same(current: Lease, held: Lease) -> bool:
-    """Return whether nobody wrote a lease since. After a purge its versions begin anew; the owner tells them apart."""
+    """Whether nobody wrote since. After a purge versions begin anew; owners differ."""
     return (current.version, current.owner) == (held.version, held.owner)
 
 
@@ -359,7 +374,7 @@ def _merge(connection: sqlite3.Connection, collection: str, document_id: str, fi
 
 
 def _dump(document: Document) -> str:
-    # Not ASCII only: SQLite then refuses a lone surrogate as Firestore does.
+    # Not ASCII: SQLite refuses a lone surrogate as Firestore does.
     return json.dumps(document, default=_encode, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -1,0 +1,127 @@
+"""The objects of a mailbox in the hands of the worker that holds its lease: which of them may go, and when.
+
+Knows: that an object is named by what it holds, so that messages may share it, and that each write is a version of its
+own. Does not know: what objects hold (`keep`), or what a commit writes.
+
+The promise: no object that a mirrored message names is ever deleted. By law 2 whoever commits a message wrote its
+objects before, under the same lease. So an object is deleted
+
+* only in the version from before a commit of this worker: later holders write another;
+* only if the store knows, after that, no message that names it;
+* not while written here for a message that is not committed.
+
+An object without a message may stay: its worker died, lost its lease or got no answer. Nothing looks for it; the same
+content uses it again, and it goes with the mailbox at the latest.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+
+from mailmirror.errors import StoreUnavailable
+from mailmirror.model import MailboxId, MessageId
+from mailmirror.ports import Blobs, Store
+from mailmirror.slice import Write
+
+# A message document may have 1 MiB, and only the names in it are wanted.
+_DOCUMENTS = 20
+# Names to ask about at once.
+_NAMES = 20
+
+
+class Objects:
+    """The objects of one mailbox, under one lease."""
+
+    def __init__(self, mailbox: MailboxId, store: Store, blobs: Blobs, renew: Callable[[], None]) -> None:
+        """Begin with nothing in hand; `renew` renews the lease if need be."""
+        self._mailbox = mailbox
+        self._store = store
+        self._blobs = blobs
+        self._renew = renew
+        # By message: written under this lease, and not in a document committed since.
+        self._in_hand: dict[MessageId, set[str]] = {}
+
+    def writing(self, message_id: MessageId, name: str) -> None:
+        """Note that an object is about to be written for a message."""
+        self._in_hand.setdefault(message_id, set()).add(name)
+
+    def leaving(self, message_ids: Sequence[MessageId], *, release: bool) -> dict[str, int]:
+        """Return, before a commit, the objects that may be of no use after it, with their versions.
+
+        Args:
+            message_ids: those with objects that it removes or writes anew.
+            release: whether the lease ends: nothing in hand will be committed.
+
+        Raises:
+            StoreUnavailable: the store or Cloud Storage did not answer.
+        """
+        versions = self._versions(self._named_by(message_ids))
+        if release:
+            # Not worth a turn whose work is done.
+            with suppress(StoreUnavailable):
+                versions |= self._versions(self._names_in_hand() - versions.keys())
+        return versions
+
+    def committed(self, writes: Iterable[Write], leaving: dict[str, int], *, release: bool) -> None:
+        """Delete, after a commit and its writes, of what was leaving all that no message names.
+
+        Raises:
+            StoreUnavailable: likewise; some objects stay.
+        """
+        for write in writes:
+            # Not by a deletion: the message may be on its way into another thread.
+            if write.path[0] == "messages" and write.kind in ("create", "put"):
+                self._in_hand.pop(write.path[1], None)
+        # Looked at again when the lease ends.
+        spared = set() if release else self._names_in_hand()
+        going = [name for name in leaving if name not in spared]
+        for start in range(0, len(going), _NAMES):
+            names = going[start : start + _NAMES]
+            named = self._store.named_objects(self._mailbox, names)
+            for name in names:
+                if name not in named:
+                    self._blobs.delete(name, leaving[name])
+            if not release:
+                self._renew()
+
+    def withdraw(self) -> None:
+        """Delete, after the lease was lost to a purge that may not have seen it, what was written since the last
+        commit.
+
+        The mailbox's next life writes other versions. Where it lives, the next holder may mirror the message.
+        """
+        names = self._names_in_hand()
+        if not names:
+            return
+        with suppress(StoreUnavailable):
+            versions = {name: version for name in sorted(names) if (version := self._blobs.version(name)) is not None}
+            state = self._store.mailbox(self._mailbox)
+            if state is not None and state.wanted != "purged":
+                return
+            # What a document names the purge will find.
+            named = self._store.named_objects(self._mailbox, versions)
+            for name, version in versions.items():
+                if name not in named:
+                    self._blobs.delete(name, version)
+        self._in_hand.clear()
+
+    def _names_in_hand(self) -> set[str]:
+        return {name for names in self._in_hand.values() for name in names}
+
+    def _named_by(self, message_ids: Sequence[MessageId]) -> set[str]:
+        names: set[str] = set()
+        for start in range(0, len(message_ids), _DOCUMENTS):
+            paths = [("messages", message_id) for message_id in message_ids[start : start + _DOCUMENTS]]
+            for document in self._store.documents(self._mailbox, paths).values():
+                names.update(document.get("objects") or ())
+            self._renew()
+        return names
+
+    def _versions(self, names: Iterable[str]) -> dict[str, int]:
+        versions: dict[str, int] = {}
+        for name in sorted(names):
+            version = self._blobs.version(name)
+            if version is not None:
+                versions[name] = version
+            # There may be hundreds before the commit.
+            self._renew()
+        return versions
