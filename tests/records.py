@@ -14,6 +14,8 @@ from typing import Literal
 
 from hypothesis import strategies as st
 from mailmirror.model import (
+    Address,
+    Attachment,
     Body,
     Headers,
     HistoryId,
@@ -139,8 +141,11 @@ class Mailbox:
             # Not in the order of the ids: mail is imported, too.
             START + timedelta(minutes=number * 7 % 10),
             snippet=f"Snippet {number}",
-            headers=Headers(from_=f"Sender {number % 3}", subject=f"Subject {number}"),
+            headers=Headers(
+                from_=Address(f"Sender {number % 3}", f"sender-{number % 3}@example.com"), subject=f"Subject {number}"
+            ),
             body=Body(text=f"Text {number}"),
+            attachments=(Attachment("1", "notes.txt", "text/plain", 3),) if number % 4 == 3 else (),
         )
         state[new.id] = new
         return Line("added", new)

@@ -3,7 +3,9 @@
 from datetime import timedelta
 
 import pytest
+from mailmirror import threads
 from mailmirror.errors import GmailUnavailable, Throttled
+from mailmirror.mirror import CROWDED
 from mailmirror.model import Policy
 
 from tests.world import ADA, World, mail, push
@@ -403,3 +405,29 @@ def test_an_unreadable_message_that_is_moved_and_leaves_is_removed(leave: str) -
     world.sweep()
     world.sweep()
     assert world.differences(lambda labels: "TRASH" not in labels) == []
+
+
+def test_messages_that_a_thread_has_no_room_for_are_parked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a thread document cannot list is parked and counted, live and in a run, blocks nothing, and is brought when
+    there is room.
+    """
+    monkeypatch.setattr(threads, "BARE_BYTES", 5_000)
+    world = World()
+    first = world.ada.deliver(mail("Endless"))
+    rest = [world.ada.deliver(mail("Endless"), thread_id=first) for _ in range(7)]
+    world.connect()
+    mirrored = world.state().counts.messages
+    assert 5 < mirrored < 8
+    assert world.state().counts.parked == 8 - mirrored
+    coverage = world.state().coverage
+    assert coverage is not None
+    assert coverage.missing == 8 - mirrored
+    late, other = world.ada.deliver(mail("Endless"), thread_id=first), world.ada.deliver(mail("Other"))
+    assert world.notify() == 204
+    assert world.documents("parked")[late]["reason"] == CROWDED
+    assert other in world.documents("messages")
+    world.ada.delete([first, *rest])
+    world.notify()
+    world.sweep()
+    assert world.documents("parked") == {}
+    assert world.differences() == []

@@ -205,7 +205,7 @@ def test_many_bodies_are_looked_at_without_losing_the_lease() -> None:
     """However long it takes to look at the bodies of all messages that leave, nobody can take the lease meanwhile."""
     world = World()
     world.connect()
-    large = [world.ada.deliver(mail(f"Long {n}", text="All work and no play. " * 20_000)) for n in range(8)]
+    large = [world.ada.deliver(mail(f"Long {n}", text=f"{n} No play. " * 40_000)) for n in range(8)]
     assert world.notify() == 204
     world.ada.delete(large)
     look, looks = world.blobs.version, list[str]()

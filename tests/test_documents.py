@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mailmirror.documents import changes, from_document, to_document
 from mailmirror.model import (
+    Address,
+    Attachment,
     Delta,
     Entry,
     Headers,
@@ -92,9 +94,19 @@ def test_names_in_a_message() -> None:
     message = Message("m", "t", frozenset(), 1, NOW)
     assert _names(to_document(message)) == {
         *("id", "threadId", "labelIds", "historyId", "internalDate", "sizeEstimate", "snippet", "attachments"),
-        *(f"headers.{name}" for name in ("from", "to", "cc", "bcc", "replyTo", "subject", "date", "messageId")),
+        *("protection", "objects", "truncated", "headers.from.name", "headers.from.address"),
+        *(f"headers.{name}" for name in ("to", "cc", "bcc", "replyTo", "subject", "date", "messageId")),
         *("headers.inReplyTo", "headers.references"),
-        *(f"body.{name}" for name in ("text", "html", "stored", "uri", "truncated")),
+        *(f"body.{name}" for name in ("text", "html", "stored", "uri", "rendered", "truncated")),
+    }
+    assert to_document(Attachment("1", "a.txt", "text/plain", 3)) == {
+        "partId": "1",
+        "filename": "a.txt",
+        "mimeType": "text/plain",
+        "size": 3,
+        "kind": "file",
+        "contentId": "",
+        "uri": None,
     }
 
 
@@ -113,6 +125,8 @@ def test_names_in_a_mailbox() -> None:
             "problem",
             "wanted",
             "purge",
+            "content",
+            "agedTo",
         ),
         *("nextDueAt", "createdAt", "revision", "request", "requestDone"),
     }
@@ -122,6 +136,7 @@ def test_names_in_a_mailbox() -> None:
         "labelIds": [],
         "excludeLabelIds": [],
         "since": None,
+        "newestDays": None,
         "bodies": True,
     }
     assert document["watch"] == {"expiresAt": NOW, "historyId": 0, "renewedAt": None, "error": None}
@@ -132,10 +147,18 @@ def test_names_in_a_delta_and_a_thread() -> None:
     assert to_document(Delta(1, NOW, "live", 2, (), NOW)).keys() == {
         *("seq", "at", "origin", "cursor", "changes", "expireAt")
     }
-    entry = Entry(frozenset({"B", "A"}), NOW, 3, "x")
-    written = to_document(Thread("t", 4, {"m": entry}))["messages"]["m"]
-    expected = {"labelIds": ["A", "B"], "internalDate": NOW, "historyId": 3, "from": "x"}
-    assert {name: written[name] for name in expected} == expected
+    entry = Entry(frozenset({"B", "A"}), NOW, 3, Address("Ada", "ada@example.com"))
+    assert to_document(Thread("t", 4, {"m": entry}))["messages"]["m"] == {
+        "labelIds": ["A", "B"],
+        "internalDate": NOW,
+        "historyId": 3,
+        "from": {"name": "Ada", "address": "ada@example.com"},
+        "subject": "",
+        "snippet": "",
+        "hasAttachments": False,
+        "stored": "inline",
+        "objects": 0,
+    }
 
 
 def test_sets_become_sorted_lists() -> None:
@@ -146,7 +169,15 @@ def test_sets_become_sorted_lists() -> None:
 
 def test_unknown_fields_are_ignored() -> None:
     """A document that a newer version wrote can be read."""
-    assert from_document(Headers, {"from": "a", "future": {"x": 1}}) == Headers(from_="a")
+    document = {"from": {"name": "a", "address": "b", "future": 1}, "future": {"x": 1}}
+    assert from_document(Headers, document) == Headers(from_=Address("a", "b"))
+
+
+def test_a_sender_as_an_older_version_stored_it() -> None:
+    """A thread whose messages have their senders as one text can be read."""
+    entry = {"labelIds": [], "internalDate": NOW, "historyId": 1, "from": "Ada <ada@example.com>"}
+    thread = from_document(Thread, {"id": "t", "historyId": 1, "messages": {"m": entry}})
+    assert thread.messages["m"].from_ == Address("Ada <ada@example.com>")
 
 
 def test_absent_fields_take_their_defaults() -> None:

@@ -259,6 +259,8 @@ CHANGED: dict[str, object] = {
     "phase": "throttled",
     "wanted": "stopped",
     "policy": Policy(drafts=True),
+    "content": "metadata",
+    "aged_to": NOW,
     "cursor": 101,
     "hint": 102,
     "request": RunRequest("r", "full", NOW),

@@ -11,21 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mailmirror.documents import from_document, to_document
 from mailmirror.history import Step, fold
-from mailmirror.mirror import (
-    MAX_PARTICIPANTS,
-    MAX_SUMMARY,
-    Bring,
-    Confirm,
-    Edit,
-    Refresh,
-    Relabel,
-    Remove,
-    Sheet,
-    Strip,
-    thread_document,
-)
+from mailmirror.mirror import Bring, Confirm, Edit, Refresh, Relabel, Remove, Sheet, Strip
 from mailmirror.model import (
+    Address,
     Attachment,
+    AttachmentKind,
     Body,
     Change,
     Delta,
@@ -43,6 +33,15 @@ from mailmirror.model import (
 )
 from mailmirror.planner import decide, groups
 from mailmirror.slice import MAX_BYTES, MAX_DOCUMENT, MAX_WRITES, MIRROR_BYTES, MIRROR_WRITES, Slice, Write, weigh
+from mailmirror.threads import (
+    MAX_ADDRESS,
+    MAX_NAME,
+    MAX_PARTICIPANTS,
+    MAX_SUMMARY,
+    WHOLE,
+    has_room,
+    thread_document,
+)
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 EVERYTHING = Policy(drafts=True)
@@ -62,7 +61,8 @@ class Mirror:
         documents: by path.
         changes: of all deltas, one after the other.
         messages, threads: the counts, added up.
-        blobs: whose large bodies the slices gave up.
+        blobs: whose objects the slices gave up.
+        objects: what is in the bucket of all that was committed.
         outdated: what the sheets reported.
     """
 
@@ -71,6 +71,7 @@ class Mirror:
     messages: int = 0
     threads: int = 0
     blobs: list[MessageId] = field(default_factory=list)
+    objects: set[str] = field(default_factory=set)
     outdated: list[MessageId] = field(default_factory=list)
 
     def sheet(self, policy: Policy = EVERYTHING, *, max_writes: int = MIRROR_WRITES) -> Sheet:
@@ -84,12 +85,19 @@ class Mirror:
     def commit(self, parts: Iterable[Slice]) -> None:
         """Commit slices in their order."""
         for part in parts:
+            given_up = self.named(part.deleted_blobs)
             for write in part.writes:
                 self._write(write)
+            named = self.named(self.collection("messages"))
+            self.objects = (self.objects | named) - (given_up - named)
             self.changes += part.changes
             self.messages += part.messages
             self.threads += part.threads
             self.blobs += part.deleted_blobs
+
+    def named(self, message_ids: Iterable[MessageId]) -> set[str]:
+        """The objects that these messages name."""
+        return {name for i in message_ids for name in self.documents.get(("messages", i), {}).get("objects", ())}
 
     def _write(self, write: Write) -> None:
         if write.data is None:
@@ -159,21 +167,40 @@ def faults(mirror: Mirror, policy: Policy = EVERYTHING) -> list[str]:
     for thread_id, thread in threads.items():
         found += thread_faults(thread_id, thread)
         for message_id, entry in thread["messages"].items():
-            message = messages.get(message_id, {})
-            if message.get("threadId") != thread_id:
-                found.append(f"{message_id} is in thread {message.get('threadId')}, listed by {thread_id}")
-            if any(message.get(name) != entry[name] for name in ("labelIds", "historyId", "internalDate")):
-                found.append(f"{message_id} is not as its thread says")
-            if message.get("body", {}).get("stored") != entry["stored"]:
-                found.append(f"the body of {message_id} is not where its thread says")
+            found += entry_faults(message_id, thread_id, entry, messages.get(message_id, {}))
             if not policy.wants(frozenset(entry["labelIds"]), entry["internalDate"]):
                 found.append(f"{message_id} is not wanted")
             if entry["stored"] != "none" and not policy.bodies:
                 found.append(f"{message_id} has a body")
+    if mirror.objects != mirror.named(messages):
+        found.append(f"objects {sorted(mirror.objects)}, named are {sorted(mirror.named(messages))}")
     if (mirror.messages, mirror.threads) != (len(messages), len(threads)):
         found.append(f"counts {mirror.messages}, {mirror.threads}; there are {len(messages)}, {len(threads)}")
     if replayed(mirror.changes) != mirror.labels():
         found.append("the deltas do not replay to the mirror")
+    return found
+
+
+def entry_faults(
+    message_id: MessageId, thread_id: ThreadId, entry: Mapping[str, Any], message: Mapping[str, Any]
+) -> list[str]:
+    """What a thread document says of a message that the message's own document does not."""
+    body, attachments = message.get("body", {}), message.get("attachments", ())
+    expected = {
+        "threadId": thread_id,
+        **{name: entry[name] for name in ("labelIds", "historyId", "internalDate", "snippet")},
+    }
+    found = [
+        f"{name} of {message_id} is {message.get(name)}"
+        for name, value in expected.items()
+        if message.get(name) != value
+    ]
+    if body.get("stored") != entry["stored"]:
+        found.append(f"the body of {message_id} is not where its thread says")
+    if len(message.get("objects", ())) != entry["objects"]:
+        found.append(f"{message_id} has other objects than its thread says")
+    if any(attachment["kind"] in ("file", "message") for attachment in attachments) != entry["hasAttachments"]:
+        found.append(f"{message_id} has other attachments than its thread says")
     return found
 
 
@@ -184,8 +211,12 @@ def thread_faults(thread_id: ThreadId, thread: Mapping[str, Any]) -> list[str]:
     expected = {
         "id": thread_id,
         "historyId": max([thread["historyId"], *(entry["historyId"] for entry in entries)]),
+        "messageIds": sorted(thread["messages"], key=lambda i: (thread["messages"][i]["internalDate"], i)),
         "messageCount": max(1, len(entries)),
         "unreadCount": sum("UNREAD" in entry["labelIds"] for entry in entries),
+        "unread": any("UNREAD" in entry["labelIds"] for entry in entries),
+        "starred": any("STARRED" in entry["labelIds"] for entry in entries),
+        "hasAttachments": any(entry["hasAttachments"] for entry in entries),
         "labelIds": sorted({label for entry in entries for label in entry["labelIds"]}),
         "firstMessageAt": min(dates),
         "lastMessageAt": max(dates),
@@ -199,7 +230,7 @@ def thread_faults(thread_id: ThreadId, thread: Mapping[str, Any]) -> list[str]:
 def message(
     message_id: MessageId, *labels: str, thread: ThreadId = "t1", at: HistoryId = 10, stored: bool = False
 ) -> Message:
-    """A message as fetched; all but labels, thread and history id follow from its id."""
+    """A message as fetched; all but labels, thread, history id and where its body is follow from its id."""
     number = int(message_id.strip("m")) % 1_000
     return Message(
         message_id,
@@ -210,9 +241,22 @@ def message(
         NOW + timedelta(minutes=number * 7 % 10),
         size_estimate=1000 + number,
         snippet=f"Snippet {number}",
-        headers=Headers(from_=f"Sender {number % 3}", subject=f"Subject {number}"),
+        headers=Headers(from_=sender(number), subject=f"Subject {number}"),
         body=Body(stored="storage", uri="memory://x") if stored else Body(text=f"Text {number}"),
+        # One object of its own, and one that others have as well.
+        objects=(f"ada/body-{number}", "ada/shared") if stored else (),
     )
+
+
+def sender(number: int) -> Address:
+    """Who wrote a message: one of three people."""
+    return Address(f"Sender {number % 3}", f"sender-{number % 3}@example.com")
+
+
+def attached(before: Message, *kinds: AttachmentKind) -> Message:
+    """A message with attachments."""
+    files = tuple(Attachment(f"{n}", f"{n}.txt", "text/plain", 3, kind) for n, kind in enumerate(kinds))
+    return replace(before, attachments=files)
 
 
 def step(at: HistoryId, added: str = "", removed: str = "") -> Step:
@@ -232,7 +276,8 @@ def entry(
     *labels: str, at: HistoryId = 1, minute: int = 0, sender: str = "", subject: str = "", snippet: str = ""
 ) -> Entry:
     """A message as its thread lists it."""
-    return Entry(frozenset(labels), NOW + timedelta(minutes=minute), at, sender, subject, snippet)
+    address = Address(sender, f"{sender.lower()}@example.com") if sender else Address()
+    return Entry(frozenset(labels), NOW + timedelta(minutes=minute), at, address, subject, snippet)
 
 
 # bring
@@ -243,7 +288,7 @@ def test_bring_a_new_message() -> None:
     new = message("m1", "UNREAD", "INBOX")
     sheet = Sheet({}, policy=EVERYTHING, origin="backfill", now=NOW)
     (part,) = sheet.slices([Bring(new)])
-    thread = Thread("t1", 10, {"m1": Entry(new.label_ids, new.internal_date, 10, "Sender 1", "Subject 1", "Snippet 1")})
+    thread = Thread("t1", 10, {"m1": Entry(new.label_ids, new.internal_date, 10, sender(1), "Subject 1", "Snippet 1")})
     assert part == Slice(
         writes=(
             Write("create", ("messages", "m1"), to_document(new) | {"origin": "backfill", "syncedAt": NOW}),
@@ -260,7 +305,7 @@ def test_bring_into_a_mirrored_thread() -> None:
     mirror = mirror_of(message("m1", "INBOX"))
     mirror.apply([Bring(message("m2", "INBOX", at=12))])
     thread = mirror.collection("threads")["t1"]
-    assert list(thread["messages"]) == ["m1", "m2"]
+    assert thread["messages"].keys() == {"m1", "m2"}
     assert thread["historyId"] == 12
     assert (mirror.messages, mirror.threads) == (2, 1)
 
@@ -302,12 +347,14 @@ def test_rewrite_a_known_message() -> None:
 def test_summaries_are_short() -> None:
     """Sender, subject and snippet are cut in the thread document, and whole in the message document."""
     long = "ä" * 1_000
-    new = replace(message("m1"), snippet=long, headers=Headers(from_=long, subject=long))
+    new = replace(message("m1"), snippet=long, headers=Headers(from_=Address(long, long), subject=long))
     mirror = mirror_of(new)
     summary = mirror.collection("threads")["t1"]["messages"]["m1"]
-    assert [summary[name] for name in ("from", "subject", "snippet")] == [long[:MAX_SUMMARY]] * 3
+    assert summary["from"] == {"name": long[:MAX_NAME], "address": long[:MAX_ADDRESS]}
+    assert [summary["subject"], summary["snippet"]] == [long[:MAX_SUMMARY]] * 2
     document = mirror.collection("messages")["m1"]
-    assert [document["snippet"], document["headers"]["from"], document["headers"]["subject"]] == [long] * 3
+    assert [document["snippet"], document["headers"]["subject"]] == [long] * 2
+    assert document["headers"]["from"] == {"name": long, "address": long}
 
 
 def test_message_that_is_mirrored_after_all() -> None:
@@ -350,30 +397,51 @@ def test_unwanted_by_label_or_date() -> None:
 
 
 def test_a_copy_that_was_not_wanted_when_it_was_read() -> None:
-    """A large message whose body was not stored because its copy was not wanted is fetched again if it is wanted."""
-    mirror, untrashed = Mirror(), (step(11, removed="TRASH"),)
-    cut = replace(message("m1", "TRASH"), body=Body("x", truncated=True))
-    mirror.apply([Bring(cut, untrashed)], NO_SPAM_TRASH)
-    assert (mirror.messages, mirror.outdated) == (0, ["m1"])
-    mirror.apply([Bring(replace(cut, label_ids=frozenset(), history_id=11), untrashed)], NO_SPAM_TRASH)
-    assert (mirror.messages, mirror.outdated) == (1, ["m1"])
+    """A copy of which something was not stored because it was not wanted is fetched again if it is wanted by now: a
+    large body, one that Gmail kept back, the bytes of attachments. Where bodies are left out nothing is missing.
+    """
+    untrashed = (step(11, removed="TRASH"),)
+    unread = attached(message("m1", "TRASH"), "file")
+    for lacking in (
+        replace(unread, body=Body("x", truncated=True), truncated=("body.text",)),
+        replace(unread, truncated=("attachments.uri",)),
+    ):
+        mirror = Mirror()
+        mirror.apply([Bring(lacking, untrashed)], NO_SPAM_TRASH)
+        assert (mirror.messages, mirror.outdated) == (0, ["m1"])
+        mirror.apply([Bring(replace(lacking, label_ids=frozenset(), history_id=11), untrashed)], NO_SPAM_TRASH)
+        assert (mirror.messages, mirror.outdated) == (1, ["m1"])
+        bare = Mirror()
+        bare.apply([Bring(lacking, untrashed)], replace(NO_SPAM_TRASH, bodies=False))
+        assert (bare.messages, bare.outdated) == (1, [])
+
+
+def test_a_copy_that_lacks_nothing_though_it_was_not_wanted() -> None:
+    """What fits into the document is all there, wanted or not, and so are attachments whose bytes nobody keeps."""
+    mirror = Mirror()
+    unread = replace(attached(message("m1", "TRASH"), "file"), truncated=("headers.to",))
+    mirror.apply([Bring(unread, (step(11, removed="TRASH"),))], NO_SPAM_TRASH)
+    assert (mirror.messages, mirror.outdated) == (1, [])
 
 
 # bodies
 
 
 def test_strip() -> None:
-    """A body is taken away with its object and what it says of attachments; deltas are silent, nothing else changes."""
-    attached = replace(message("m1", "INBOX"), attachments=(Attachment("1", "notes.txt", "text/plain", 3),))
-    mirror = mirror_of(attached, message("m2", "INBOX", stored=True), message("m3", "INBOX"))
+    """A body is taken away with its objects and what it says of attachments; no delta tells, nothing else changes."""
+    signed = replace(attached(message("m1", "INBOX"), "file"), protection="signed")
+    mirror = mirror_of(signed, message("m2", "INBOX", stored=True), message("m3", "INBOX"))
     sheet = mirror.sheet(NO_BODIES)
     (part,) = sheet.slices([Strip("m1"), Strip("m2"), Strip("m9")])
     assert (part.changes, part.messages, part.threads, part.deleted_blobs) == ((), 0, 0, ("m2",))
     mirror.commit([part])
     documents = mirror.collection("messages")
     assert documents["m1"]["attachments"] == []
+    assert (documents["m2"]["objects"], mirror.objects) == ([], set())
+    assert not mirror.collection("threads")["t1"]["hasAttachments"]
     assert [documents[i]["body"] == to_document(Body(stored="none")) for i in ("m1", "m2", "m3")] == [True, True, False]
-    assert documents["m1"] | {"body": 0, "attachments": 0} == to_document(attached) | {
+    assert documents["m1"]["protection"] == "signed"
+    assert documents["m1"] | {"body": 0, "attachments": 0} == to_document(signed) | {
         "body": 0,
         "attachments": 0,
         "origin": "live",
@@ -433,10 +501,10 @@ def test_move_of_the_last_message() -> None:
 
 
 def test_move_keeps_the_body() -> None:
-    """A large body stays in Cloud Storage when its message moves: it is named by the message."""
+    """A large body stays in Cloud Storage when its message moves: the message names it still."""
     mirror = mirror_of(message("m1", "INBOX", stored=True))
     mirror.apply([Bring(message("m1", "INBOX", thread="t2", at=11, stored=True))])
-    assert mirror.blobs == []
+    assert mirror.objects == {"ada/body-1", "ada/shared"}
 
 
 def listed_twice() -> Mirror:
@@ -597,9 +665,25 @@ def test_brought_and_removed_at_once() -> None:
     assert (mirror.documents, mirror.messages, mirror.threads) == ({}, 0, 0)
 
 
+def test_objects_that_were_written_just_now_are_named() -> None:
+    """A known message that is read again is written again if there are objects for it now, so that none is left without
+    a message; an object that another message names stays.
+    """
+    mirror = mirror_of(message("m1", "INBOX"), message("m2", "INBOX", stored=True))
+    assert mirror.objects == {"ada/body-2", "ada/shared"}
+    mirror.apply([Bring(message("m1", "INBOX", stored=True))])
+    assert mirror.collection("messages")["m1"]["objects"] == ["ada/body-1", "ada/shared"]
+    assert mirror.changes == []
+    fewer = replace(message("m1", "INBOX", stored=True), objects=("ada/body-1",))
+    mirror.apply([Bring(fewer), Remove("m2", 12)])
+    assert mirror.objects == {"ada/body-1"}
+    mirror.changes = [Change("messageAdded", "m1", "t1", ("INBOX",))]
+    assert faults(mirror) == []
+
+
 @pytest.mark.parametrize("edit", [Remove("m1", 15), Relabel("m1", (step(15, "TRASH"),))])
 def test_removed_bodies(edit: Edit) -> None:
-    """The large body of a message that leaves the mirror is reported with the slice that removes it, others are not."""
+    """A message with objects that leaves the mirror is reported with the slice that removes it, others are not."""
     for stored in (True, False):
         mirror = mirror_of(message("m1", "INBOX", stored=stored), message("m2", "INBOX", stored=True))
         (part,) = mirror.sheet(NO_SPAM_TRASH).slices([edit, Relabel("m2", (step(15, "X"),))])
@@ -692,15 +776,25 @@ def test_thread_document() -> None:
         {
             "m2": entry("INBOX", "UNREAD", minute=30, sender="Ada", subject="Re: Re: Hello", snippet="Third"),
             "m3": entry("SENT", minute=10, sender="Grace", subject="Hello", snippet="First"),
-            "m1": entry("INBOX", "UNREAD", "STARRED", minute=20, sender="Ada", subject="Re: Hello", snippet="Second"),
+            "m1": replace(
+                entry("INBOX", "UNREAD", "STARRED", minute=20, sender="Ada", subject="Re: Hello", snippet="Second"),
+                has_attachments=True,
+            ),
         },
     )
     document = thread_document(thread)
     assert document == to_document(thread) | {
         "subject": "Hello",
-        "participants": ["Grace", "Ada"],
+        "participants": [
+            {"name": "Grace", "address": "grace@example.com"},
+            {"name": "Ada", "address": "ada@example.com"},
+        ],
+        "messageIds": ["m3", "m1", "m2"],
         "messageCount": 3,
         "unreadCount": 2,
+        "unread": True,
+        "starred": True,
+        "hasAttachments": True,
         "labelIds": ["INBOX", "SENT", "STARRED", "UNREAD"],
         "firstMessageAt": NOW + timedelta(minutes=10),
         "lastMessageAt": NOW + timedelta(minutes=30),
@@ -709,6 +803,65 @@ def test_thread_document() -> None:
     assert document["id"] == "t1"
     assert document["historyId"] == 9
     assert document["messages"]["m3"]["labelIds"] == ["SENT"]
+
+
+def test_each_address_is_one_participant() -> None:
+    """A sender counts once, under the first name that comes with the address; those without any address by name."""
+    senders = [
+        Address("", "ada@example.com"),
+        Address("Ada", "ada@example.com"),
+        Address("A. L.", "ada@example.com"),
+        Address("Ada", "ada@example.org"),
+        Address("Nobody"),
+        Address("Nobody"),
+        Address(),
+    ]
+    entries = {f"m{n}": replace(entry(minute=n), from_=sender) for n, sender in enumerate(senders)}
+    assert thread_document(Thread("t1", 1, entries))["participants"] == [
+        {"name": "Ada", "address": "ada@example.com"},
+        {"name": "Ada", "address": "ada@example.org"},
+        {"name": "Nobody", "address": ""},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "has"),
+    [
+        ((), False),
+        (("file",), True),
+        (("message",), True),
+        (("inline", "calendar", "signature", "encrypted"), False),
+        (("inline", "file"), True),
+    ],
+)
+def test_what_a_reader_calls_an_attachment(kinds: tuple[AttachmentKind, ...], has: bool) -> None:
+    """Files and attached messages count as attachments of a thread; pictures of the text, invitations and what a signed
+    or encrypted message is made of do not.
+    """
+    mirror = mirror_of(attached(message("m1", "INBOX"), *kinds), message("m2", "INBOX"))
+    assert mirror.collection("threads")["t1"]["hasAttachments"] == has
+
+
+def test_unread_starred_and_attachments_follow_every_change() -> None:
+    """What a thread says of its messages is right after each add, delete, change of labels and move."""
+
+    def seen(mirror: Mirror, thread: ThreadId = "t1") -> tuple[bool, bool, bool]:
+        document = mirror.collection("threads")[thread]
+        return document["unread"], document["starred"], document["hasAttachments"]
+
+    mirror = Mirror()
+    new = attached(message("m2", "INBOX", "UNREAD", "STARRED"), "file")
+    mirror.apply([Bring(message("m1", "INBOX")), Bring(new)])
+    assert seen(mirror) == (True, True, True)
+    mirror.apply([Relabel("m2", (step(11, removed="UNREAD"),))])
+    assert seen(mirror) == (False, True, True)
+    mirror.apply([Relabel("m2", (step(12, removed="STARRED"), step(12, "TRASH")))])
+    assert seen(mirror) == (False, False, True)
+    mirror.apply([Bring(attached(message("m2", "INBOX", "UNREAD", thread="t2", at=13), "file"))])
+    assert (seen(mirror), seen(mirror, "t2")) == ((False, False, False), (True, False, True))
+    mirror.apply([Bring(message("m3", "STARRED", thread="t2", at=14)), Remove("m2", 15)])
+    assert seen(mirror, "t2") == (False, True, False)
+    assert faults(mirror) == []
 
 
 def test_thread_document_of_one_message() -> None:
@@ -734,7 +887,7 @@ def test_participants_are_limited() -> None:
     """A mailing list with thousands of senders does not make a thread document too large."""
     entries = {f"m{n:03d}": entry(minute=n, sender=f"Sender {n}") for n in range(MAX_PARTICIPANTS + 5)}
     participants = thread_document(Thread("t1", 1, entries))["participants"]
-    assert participants == [f"Sender {n}" for n in range(MAX_PARTICIPANTS)]
+    assert [participant["name"] for participant in participants] == [f"Sender {n}" for n in range(MAX_PARTICIPANTS)]
 
 
 # Any edits at all
@@ -748,7 +901,9 @@ STEPS = st.lists(st.builds(Step, HISTORY, added=LABELS, removed=LABELS), max_siz
     lambda steps: tuple(sorted(steps, key=lambda each: each.record_id))
 )
 COPIES = st.builds(
-    lambda i, thread, labels, at: message(i, *labels, thread=thread, at=at, stored=i == "m1"),
+    lambda i, thread, labels, at: attached(
+        message(i, *labels, thread=thread, at=at, stored=i in ("m1", "m2")), *(("file",) if i == "m3" else ())
+    ),
     st.sampled_from(IDS),
     THREADS,
     LABELS,
@@ -1070,7 +1225,7 @@ def wide(number: int, thread: ThreadId) -> Message:
     return replace(
         message(long_id(number), *labels, thread=thread),
         snippet=WIDE[:MAX_SUMMARY],
-        headers=Headers(from_=f"{number:03d}{WIDE}", subject=WIDE),
+        headers=Headers(from_=Address(f"{number:04d}{WIDE}", f"{number:04d}{WIDE}"), subject=WIDE),
         body=Body(),
     )
 
@@ -1082,6 +1237,49 @@ def test_slices_of_the_longest_thread() -> None:
     check(parts, most=4)
     mirror.commit(parts)
     check(mirror.sheet().slices(Relabel(long_id(n), (step(11, "X"),)) for n in range(100)), most=2)
+
+
+def test_a_thread_far_longer_than_any_of_gmail() -> None:
+    """A thread of hundreds of messages is a document that can be stored, however wide they are and however it is
+    changed: what the messages in the middle repeat of themselves gives way, and what the thread itself says stays. A
+    message that is too many is refused and told, and changes nothing.
+    """
+    mirror, crowded = Mirror(), 0
+    while not crowded:
+        start = mirror.messages
+        sheet = mirror.sheet()
+        parts = sheet.slices(Bring(wide(n, "t1")) for n in range(start, start + 100))
+        check(parts, most=5)
+        mirror.commit(parts)
+        crowded = len(sheet.crowded)
+    count = mirror.messages
+    assert count > 500
+    parts = mirror.sheet().slices(Relabel(long_id(n), (step(11, "X"),)) for n in range(count))
+    check(parts, most=6)
+    mirror.commit(parts)
+    thread = mirror.collection("threads")["t1"]
+    assert len(thread["messages"]) == len(thread["messageIds"]) == thread["messageCount"] == count
+    assert thread["subject"] == thread["snippet"] == WIDE[:MAX_SUMMARY]
+    shown = [thread["messages"][message_id]["subject"] for message_id in thread["messageIds"]]
+    assert {len(text) for text in shown[:WHOLE] + shown[-WHOLE:]} == {MAX_SUMMARY}
+    assert max(len(text) for text in shown[WHOLE:-WHOLE]) < MAX_SUMMARY
+    sheet = mirror.sheet()
+    assert sheet.slices([Bring(wide(count, "t1"))]) == []
+    assert sheet.crowded == {long_id(count): "t1"}
+    sheet.slices([*(Remove(long_id(n), 12) for n in range(100)), Bring(wide(count, "t1"))])
+    assert sheet.place(long_id(count)) == "t1"
+
+
+def test_a_long_thread_of_short_messages_is_kept_whole() -> None:
+    """What fits is not cut: 500 messages with ordinary summaries are all there, and there is room for as many more."""
+    entries = {
+        long_id(n): entry("INBOX", "UNREAD", minute=n, sender=f"Sender {n}", subject="Re: " * 10, snippet="x" * 200)
+        for n in range(500)
+    }
+    document = thread_document(Thread("t1", 1, entries))
+    assert weigh(document) < MAX_DOCUMENT
+    assert document["messages"] == to_document(Thread("t1", 1, entries))["messages"]
+    assert has_room((*entries.values(), *entries.values()), entry("INBOX", "UNREAD"))
 
 
 def test_slices_of_many_wide_threads() -> None:
@@ -1099,7 +1297,8 @@ def test_slices_of_wide_threads_and_a_large_message() -> None:
     mirror.apply(Bring(wide(n, "t0")) for n in range(100))
     mirror.apply(Bring(wide(n, f"t{n}")) for n in range(100, 340))
     attachments = tuple(Attachment("1", "x" * 1_000, "text/plain", 1) for _ in range(160))
-    large = replace(wide(340, "t0"), headers=Headers(*[WIDE] * 10), attachments=attachments, body=Body("x" * 200_000))
+    headers = Headers(to=(Address(WIDE, WIDE),) * 6, subject=WIDE, references=("x" * 40_000,))
+    large = replace(wide(340, "t0"), headers=headers, attachments=attachments, body=Body("x" * 200_000))
     for others in range(100, 240, 10):
         changes = [Relabel(long_id(n), (step(11, "X"),)) for n in range(100, 100 + others)]
         check(mirror.sheet().slices([*changes, Bring(large)]), most=5)

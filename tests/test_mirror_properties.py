@@ -3,15 +3,17 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from mailmirror.history import NetChange, Step, fold
-from mailmirror.mirror import MAX_SUMMARY, Bring, Confirm, Edit, Refresh, Relabel, Remove, Sheet
-from mailmirror.model import Body, Entry, HistoryId, MessageId, Policy, Record, Run, Thread, ThreadId
+from mailmirror.mirror import Bring, Confirm, Edit, Refresh, Relabel, Remove, Sheet
+from mailmirror.model import Address, Body, Entry, HistoryId, MessageId, Policy, Record, Run, Thread, ThreadId
 from mailmirror.planner import Decision, decide, groups
 from mailmirror.slice import MAX_DOCUMENT, MIRROR_BYTES
+from mailmirror.threads import MAX_ADDRESS, MAX_NAME, MAX_SUMMARY
 
 from tests.records import ACTS, EVERYTHING, FIRST, MAILBOXES, POLICIES, Act, Mailbox, shown
 from tests.test_mirror import EDITS, MESSAGE_EDITS, NOW, Mirror, copy_of, faults, message, sizes
@@ -213,6 +215,83 @@ TestFollowing = Following.TestCase
 TestFollowing.settings = settings(max_examples=200, stateful_step_count=30)
 
 
+# Threads from their messages
+
+
+def from_scratch(mirror: Mirror) -> dict[ThreadId, dict[str, Any]]:
+    """The thread documents that the message documents alone lead to, but for history ids of messages that are gone."""
+    threads: dict[ThreadId, list[dict[str, Any]]] = {}
+    for document in mirror.collection("messages").values():
+        threads.setdefault(document["threadId"], []).append(document)
+    return {thread_id: scratch(thread_id, documents) for thread_id, documents in threads.items()}
+
+
+def scratch(thread_id: ThreadId, documents: list[dict[str, Any]]) -> dict[str, Any]:
+    """The document of a thread of these messages."""
+    documents.sort(key=lambda document: (document["internalDate"], document["id"]))
+    carried = [label for document in documents for label in document["labelIds"]]
+    senders = {document["headers"]["from"]["address"]: document["headers"]["from"] for document in reversed(documents)}
+    entries = {
+        document["id"]: {
+            **{name: document[name] for name in ("labelIds", "internalDate", "historyId", "snippet")},
+            "from": document["headers"]["from"],
+            "subject": document["headers"]["subject"],
+            "hasAttachments": document["attachments"] != [],
+            "stored": document["body"]["stored"],
+            "objects": len(document["objects"]),
+        }
+        for document in documents
+    }
+    return {
+        "id": thread_id,
+        "subject": documents[0]["headers"]["subject"],
+        "snippet": documents[-1]["snippet"],
+        "participants": sorted(senders.values(), key=[document["headers"]["from"] for document in documents].index),
+        "messageIds": [document["id"] for document in documents],
+        "messageCount": len(documents),
+        "unreadCount": carried.count("UNREAD"),
+        "unread": "UNREAD" in carried,
+        "starred": "STARRED" in carried,
+        "hasAttachments": any(entry["hasAttachments"] for entry in entries.values()),
+        "labelIds": sorted(set(carried)),
+        "firstMessageAt": documents[0]["internalDate"],
+        "lastMessageAt": documents[-1]["internalDate"],
+        "messages": entries,
+    }
+
+
+@given(EDITS, EDITS, POLICIES, POLICIES, st.integers(4, 12))
+@settings(max_examples=500)
+def test_threads_are_what_their_messages_make_them(
+    before: list[Edit], edits: list[Edit], policy: Policy, other: Policy, writes: int
+) -> None:
+    """After any adds, deletes, moves, changes of labels and bodies, under one policy and then another, each thread
+    document is the one that the surviving messages make from scratch, after each commit.
+    """
+    mirror = Mirror()
+    mirror.apply(before, policy)
+    sheet = mirror.sheet(other, max_writes=writes)
+    for part in [None, *sheet.slices(edits)]:
+        if part is not None:
+            mirror.commit([part])
+        threads = mirror.collection("threads")
+        assert {i: {k: v for k, v in t.items() if k != "historyId"} for i, t in threads.items()} == from_scratch(mirror)
+        for thread in threads.values():
+            assert thread["historyId"] >= max(entry["historyId"] for entry in thread["messages"].values())
+
+
+@given(MAILBOXES, st.data())
+@settings(max_examples=100)
+def test_threads_of_a_life(mailbox: Mailbox, data: st.DataObject) -> None:
+    """The same holds for a mailbox that is followed through its history, whatever is wanted of it."""
+    follower = Follower(mailbox, data.draw(POLICIES))
+    for _ in follower.catch_up(data.draw(TURNS)):
+        threads = follower.mirror.collection("threads")
+        assert {i: {k: v for k, v in t.items() if k != "historyId"} for i, t in threads.items()} == from_scratch(
+            follower.mirror
+        )
+
+
 # Slices and copies
 
 
@@ -255,7 +334,7 @@ def test_crash_between_any_two_slices(
 def test_bytes_of_slices(lengths: list[int], changed: list[tuple[int, int]], character: str, most: int) -> None:
     """Whatever threads of up to 100 messages change and whatever comes to them, no slice has more bytes than it may."""
     words = character * MAX_SUMMARY
-    wide = Entry(frozenset({"INBOX"}), NOW, 1, words, words, words)
+    wide = Entry(frozenset({"INBOX"}), NOW, 1, Address(words[:MAX_NAME], words[:MAX_ADDRESS]), words, words)
     known = {
         f"t{number}": Thread(f"t{number}", 1, {f"m{number}{n:03d}": wide for n in range(length)})
         for number, length in enumerate(lengths)

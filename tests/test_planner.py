@@ -461,7 +461,7 @@ OLD = NOW - timedelta(days=1)
 
 def under(policy: Policy, *, mode: Mode = "policy", anchor: HistoryId = 0) -> Run:
     """A run that compares by a policy."""
-    return replace(run(mode=mode, anchor=anchor), policy=policy)
+    return replace(run(mode=mode, anchor=anchor), policy=policy, since=policy.since)
 
 
 def thread_of(**entries: Entry) -> Thread:
@@ -492,6 +492,14 @@ def test_what_is_older_than_the_policy_wants_is_extra_though_it_is_listed() -> N
     mine = thread_of(a=replace(ENTRY, internal_date=OLD), b=ENTRY)
     assert compare(listing({"t": "ab"}), "t", mine, under(RECENT), NEW) == Item("t", extra=("a",))
     assert compare(listing({"u": "a", "t": "b"}), "t", mine, under(RECENT), NEW) == Item("t", extra=("a",))
+
+
+def test_a_run_compares_by_the_day_on_which_it_listed() -> None:
+    """Under a policy of the newest days, what was listed decides what is too old, however long the run goes on."""
+    mine = thread_of(a=replace(ENTRY, internal_date=OLD), b=ENTRY)
+    recent = under(Policy(newest_days=1))
+    assert compare(listing({"t": "ab"}), "t", mine, replace(recent, since=OLD), NEW) is None
+    assert compare(listing({"t": "ab"}), "t", mine, replace(recent, since=NOW), NEW) == Item("t", extra=("a",))
 
 
 def test_bodies_come_back() -> None:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ FULL = Policy(
     label_ids=("INBOX", "Label_17"),
     exclude_label_ids=("CATEGORY_PROMOTIONS",),
     since=NEW_YEAR,
+    newest_days=90,
     bodies=False,
 )
 
@@ -39,6 +40,7 @@ def test_every_field() -> None:
         "labelIds": ["INBOX", "Label_17"],
         "excludeLabelIds": ["CATEGORY_PROMOTIONS"],
         "since": "2026-01-01",
+        "newestDays": 90,
         "bodies": False,
     }
     assert read_policy(given) == FULL
@@ -88,6 +90,42 @@ def test_no_since(value: object) -> None:
     """What is no date, or a time that could be anywhere's, is refused with an example."""
     with pytest.raises(InvalidInput, match=r'since must be a date from 1970 on, "2026-01-31"'):
         read_policy({"since": value})
+
+
+def test_newest_days() -> None:
+    """A whole number of days, from one to a hundred years."""
+    for days in (1, 90, 36_500):
+        assert read_policy({"newestDays": days}) == Policy(newest_days=days)
+    assert read_policy({"newestDays": None}) == Policy()
+
+
+@pytest.mark.parametrize("value", [0, -1, 36_501, 10**30, 1.0, 90.5, "90", "", True, False, [90], {}])
+def test_no_newest_days(value: object) -> None:
+    """What is no such number is refused, with the numbers that are."""
+    with pytest.raises(InvalidInput, match="newestDays must be a whole number from 1 to 36500"):
+        read_policy({"newestDays": value})
+
+
+NOON = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("policy", "since"),
+    [
+        (Policy(), None),
+        (Policy(since=NEW_YEAR), NEW_YEAR),
+        (Policy(newest_days=1), datetime(2026, 11, 19, tzinfo=UTC)),
+        (Policy(newest_days=30), datetime(2026, 10, 21, tzinfo=UTC)),
+        (Policy(newest_days=36_500), datetime(1970, 1, 1, tzinfo=UTC)),
+        (Policy(newest_days=30, since=NEW_YEAR), datetime(2026, 10, 21, tzinfo=UTC)),
+        (Policy(newest_days=3_000, since=NEW_YEAR), NEW_YEAR),
+    ],
+)
+def test_a_policy_today(policy: Policy, since: datetime | None) -> None:
+    """The newest days are those from so many midnights ago on, in UTC, all day long; of two times the later counts."""
+    for moment in (NOON, NOON.replace(hour=0, minute=0), NOON.replace(hour=23, minute=59)):
+        assert policy.at(moment) == replace(policy, since=since, newest_days=None)
+    assert policy.at(NOON.astimezone(timezone(timedelta(hours=-11)))) == policy.at(NOON)
 
 
 @pytest.mark.parametrize("name", ["labelIds", "excludeLabelIds"])
@@ -158,7 +196,8 @@ json_values = st.recursive(
 
 @given(
     st.dictionaries(
-        st.sampled_from(["includeSpamTrash", "drafts", "labelIds", "excludeLabelIds", "since", "bodies"]), json_values
+        st.sampled_from(["includeSpamTrash", "drafts", "labelIds", "excludeLabelIds", "since", "newestDays", "bodies"]),
+        json_values,
     )
 )
 def test_whatever_json_it_is(given: dict[str, Any]) -> None:

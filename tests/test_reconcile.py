@@ -412,6 +412,33 @@ def test_an_audit_finds_and_mends_what_is_missing_extra_and_stale() -> None:
     assert (again.missing, again.extra) == (0, 0)
 
 
+def test_what_was_parked_and_brought_before_the_run_ends_is_not_missing() -> None:
+    """A message that failed early in a run, and came when it was tried again before its end, is no longer missing."""
+    world = filled(400)
+    world.app = world.worker("hasty", step=timedelta(0))
+    # The plan is gone through from the newest on.
+    failing = max(world.ada.truth()["messages"])
+
+    def refuse(method: str, subject: str) -> None:
+        if method in ("users.messages.get", "users.threads.get") and subject == failing:
+            raise GmailUnavailable("Not now.")
+
+    world.accounts.before = refuse
+    world.app.connect(ADA, None)
+    while not world.state().counts.parked:
+        world.work_once()
+    run = world.state().active_run
+    assert run is not None
+    assert run.stage == "fetching"
+    world.accounts.before = None
+    world.clock.advance(90)
+    world.work()
+    coverage = world.state().coverage
+    assert coverage is not None
+    assert (coverage.listed, coverage.mirrored, coverage.missing, coverage.parked) == (400, 400, 0, 0)
+    assert world.differences() == []
+
+
 def test_an_audit_of_a_healthy_mirror_fetches_nothing() -> None:
     """An audit while mail arrives fetches nothing but the new mail and finds nothing missing."""
     world = connected(40)

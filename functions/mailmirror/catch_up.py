@@ -1,25 +1,33 @@
 """Catch up (partial sync): apply Gmail's history after the cursor, page by page.
 
-Knows: how a page of history becomes commits, and which cursor each of them may carry. Does not know: why it is called,
-nor runs beyond starting one when history has expired. Law 1: the cursor is derived from what was applied, in the same
-commit. After a complete pass it is the *first* page's history id, because mail may arrive while later pages are read;
-before that it is the last record that is applied together with all records before it (facts: users.history.list, sync
-guide).
+Knows: how a page of history becomes commits. Does not know: why it is called, nor runs but to start one when history
+has expired. Law 1: the cursor follows from what was applied, in the same commit: the last record applied with all
+before it; after a complete pass the *first* page's history id, as mail may arrive while later ones are read
+(users.history.list, sync guide).
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from mailmirror import planner, reconcile
+from mailmirror import ghosts, planner, reconcile
 from mailmirror.errors import DocumentExists, HistoryExpired, PageTokenExpired
-from mailmirror.fetch import Fetched, bring_labels, fetch_messages, look_up, look_up_fetched, open_sheet
+from mailmirror.fetch import (
+    Fetched,
+    bring_labels,
+    carried,
+    fetch_messages,
+    look_up,
+    look_up_fetched,
+    most_fetches,
+    open_sheet,
+)
 from mailmirror.history import NetChange, fold
 from mailmirror.lease import Hold
 from mailmirror.log import log
 from mailmirror.mirror import Bring, Edit, Relabel, Remove, Sheet
-from mailmirror.model import HistoryId, HistoryPage, LabelId, Mailbox, MessageId, Parked
+from mailmirror.model import HistoryId, HistoryPage, Mailbox, MessageId, Parked
 from mailmirror.parked import DEADLY
 from mailmirror.planner import Decision, Group
 from mailmirror.reconcile import Recovery
@@ -31,13 +39,11 @@ class CatchUp:
     """One pass over the history after the cursor.
 
     Attributes:
-        hold: the lease.
         prices: quota units by Gmail method.
-        deadline: no further page begins after it.
-        target: the history id that a notification promised.
-        noticed_at: when that notification was published; its lag is stored.
-        release: give the lease back in the last commit, if the cursor reaches `target` with it.
-        recovery: what a run does after history has expired.
+        deadline: no page but the first begins after it.
+        target: what a notification promised.
+        noticed_at: when it was published, for the lag.
+        release: in the last commit, if the cursor reaches `target`.
     """
 
     hold: Hold
@@ -49,11 +55,7 @@ class CatchUp:
     recovery: Recovery = "thread-history"
 
     def run(self) -> bool:
-        """Apply all history after the cursor; history that has expired starts a run instead.
-
-        Returns:
-            Whether the pass is complete; if not, the deadline came and the cursor is where to go on.
-        """
+        """Apply it, or start a run when it has expired; return whether the pass is complete, not cut off."""
         hold = self.hold
         start, token, head = hold.mailbox.cursor, None, 0
         wary = hold.wary
@@ -64,14 +66,13 @@ class CatchUp:
                 start, token, head = hold.mailbox.cursor, None, 0
                 continue
             except HistoryExpired:
-                # Nothing is jumped: a run compares the whole mailbox, and its signpost becomes the cursor in the same
-                # commit.
+                # Nothing is jumped: a run compares all.
                 log("history_expired", hold.mailbox.email_address, level=logging.WARNING, cursor=hold.mailbox.cursor)
                 reconcile.start(hold, "repair", "Gmail's history had expired.", recovery=self.recovery)
                 return True
             head = head or page.history_id
             try:
-                # A page can be empty and still have a next one; only the token tells.
+                # An empty page may have a next one.
                 self._page(page, head if page.next_page_token is None else None)
             except DocumentExists:
                 if wary:
@@ -83,13 +84,13 @@ class CatchUp:
             token = page.next_page_token
             if hold.clock.now() >= self.deadline:
                 if page.records:
-                    # Records that asked for nothing have moved nothing yet: the next turn would read them again.
+                    # Not to read again what asked for nothing.
                     hold.commit(_at(hold.mailbox, page.records[-1].id))
                 return False
             hold.keep()
 
     def _page(self, page: HistoryPage, head: HistoryId | None) -> None:
-        """Apply one page; `head` is the cursor after it if it is the last."""
+        """Apply one page; `head` is the cursor after the last."""
         hold = self.hold
         changes = fold(page.records)
         threads = {change.thread_id for change in changes}
@@ -106,7 +107,7 @@ class CatchUp:
         fetches, most = 1, 1
         if not hold.careful:
             affordable = hold.gmail.affordable(planner.SLICE_SECONDS) // self.prices["users.messages.get"]
-            fetches, most = max(1, min(hold.most_fetches, affordable)), planner.GROUP_CHANGES
+            fetches, most = max(1, min(most_fetches(hold), affordable)), planner.GROUP_CHANGES
         for group in planner.groups(changes, page.records, decided, max_fetches=fetches, max_changes=most):
             self._group(sheet, group, decided, head if group.last else None)
         if head is not None and not changes:
@@ -125,9 +126,9 @@ class CatchUp:
             and (edit := brought.get(change.message_id) or _edit(change, decided[change.message_id])) is not None
         ]
         look_up_fetched(hold, sheet, fetched)
-        bring_labels(hold, _labels(edits))
+        bring_labels(hold, carried(edits))
         parts = sheet.slices(edits)
-        fetched.park_outdated(hold, sheet)
+        fetched.park_refused(hold, sheet)
         for part in parts[:-1]:
             hold.commit(hold.mailbox, part)
         rest = parts[-1] if parts else None
@@ -136,7 +137,7 @@ class CatchUp:
         if head is not None:
             self._finish(_at(hold.mailbox, head), rest, park=fetched.parked, unpark=unpark)
         elif rest is not None or fetched.parked or unpark or hold.careful:
-            # Where workers die, each message that did no harm is left behind for good: the next suspect counts alone.
+            # Where workers die, what did no harm is left behind.
             hold.commit(_at(hold.mailbox, group.cursor), rest, park=fetched.parked, unpark=unpark)
         else:
             hold.keep()
@@ -145,7 +146,7 @@ class CatchUp:
         hold = self.hold
         if hold.careful:
             for change in group.changes:
-                # What is fetched is looked after there; a message that is gone is not read any more.
+                # `fetch` looks after the rest; what is gone is not read.
                 if decided[change.message_id] == "relabel" and hold.suspect(change.message_id):
                     result = Fetched("live")
                     result.park(hold, change.message_id, change.thread_id, DEADLY, deadly=True)
@@ -161,14 +162,14 @@ class CatchUp:
         park: Sequence[Parked] = (),
         unpark: Sequence[MessageId] = (),
     ) -> None:
-        """Commit the end of a complete pass."""
+        """Commit the end of a pass."""
         if self.noticed_at is not None:
             lag = max(0.0, (self.hold.clock.now() - self.noticed_at).total_seconds())
             mailbox = replace(mailbox, last_notification_at=self.noticed_at, lag=lag)
         if any(hint.history_id <= mailbox.cursor for hint in mailbox.unreached):
             ahead = tuple(hint for hint in mailbox.unreached if hint.history_id > mailbox.cursor)
             mailbox = replace(mailbox, unreached=ahead)
-        release = self.release and mailbox.cursor >= self.target
+        release = self.release and mailbox.cursor >= self.target and not ghosts.due(self.hold)
         if release:
             mailbox = replace(mailbox, problem=None, throttled_until=None)
         self.hold.commit(mailbox, part, park=park, unpark=unpark, release=release)
@@ -184,17 +185,6 @@ def _edit(change: NetChange, decision: Decision) -> Edit | None:
             return None
 
 
-def _labels(edits: Iterable[Edit]) -> set[LabelId]:
-    labels: set[LabelId] = set()
-    for edit in edits:
-        if isinstance(edit, Bring):
-            labels |= edit.message.label_ids
-        if isinstance(edit, Bring | Relabel):
-            for step in edit.steps:
-                labels |= step.added
-    return labels
-
-
 def _at(mailbox: Mailbox, cursor: HistoryId) -> Mailbox:
-    """Return the mailbox with its cursor moved, never back."""
+    """Move the cursor, never back."""
     return replace(mailbox, cursor=max(mailbox.cursor, cursor))

@@ -1,12 +1,9 @@
 """The engine: one worker's turn at one mailbox.
 
-    errand ──► lease ──► watch ──► catch up ──► parked ──► run, slice by slice ──► release ──► hint?
-                   └───► stop, or purge, slice by slice
-
-Knows: the order of a turn, what is wanted of a mailbox, and what a failure leaves behind. Does not know: HTTP, Pub/Sub,
-Firestore or Gmail's wire format. Laws 2, 3 and 5 meet here: all work is done under the lease, a notification only says
-that it is worth looking, and a turn may be cut off between any two calls. A lease is given back where the turn ends or
-where a named failure is handled, never by clean-up code: a worker that is killed leaves it to expire.
+Knows: its order (`_work`), what is wanted, and what a failure leaves behind. Does not know: HTTP, Pub/Sub, Firestore or
+Gmail's wire format. Laws 2, 3 and 5 meet here: all work is under the lease, a notification says only that it is worth
+looking, a turn may be cut off between any two calls. The lease is released where a turn ends or a named failure is
+handled, never by clean-up code: a killed worker leaves it to expire.
 """
 
 import logging
@@ -15,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from mailmirror import hints, mailboxes, reconcile, retry
+from mailmirror import hints, mailboxes, reconcile, retry, tidying
 from mailmirror.catch_up import CatchUp
 from mailmirror.errand import Errand, Status, Turn
 from mailmirror.errors import (
@@ -28,6 +25,7 @@ from mailmirror.errors import (
     Throttled,
 )
 from mailmirror.fetch import bring_labels
+from mailmirror.keep import Kept
 from mailmirror.lease import Hold, Pace
 from mailmirror.log import log
 from mailmirror.model import HistoryId, Mailbox, Problem
@@ -35,12 +33,12 @@ from mailmirror.ports import Blobs, Clock, GmailAccounts, Store
 from mailmirror.purge import purge
 from mailmirror.stop import stop
 
-# How long a mailbox rests when Gmail refuses for quota without naming a time.
+# When Gmail refuses for quota and names no time.
 THROTTLED_REST = timedelta(minutes=1)
 
 
 class SyncEngine:
-    """Brings mailboxes up to date: each call of `sync` one turn at one mailbox, any number of calls at a time."""
+    """Brings mailboxes up to date: a call of `sync` is a turn; many may run at once."""
 
     def __init__(
         self,
@@ -52,20 +50,17 @@ class SyncEngine:
         prices: Mapping[str, int],
         new_owner: Callable[[], str],
         pace: Pace | None = None,
+        kept: Kept | None = None,
         recovery: reconcile.Recovery = "thread-history",
     ) -> None:
-        """Wire the engine.
+        """Wire.
 
         Args:
-            accounts: opens mailboxes in Gmail.
-            store: the mirror.
             blobs: where large bodies go; None cuts them.
-            clock: time.
             prices: quota units by Gmail method.
-            new_owner: makes a name for each lease that is taken: for people to read, and nobody else's, because many
-                threads of many instances take leases in the same moment.
-            pace: lease and due times.
-            recovery: what a run does after history has expired.
+            new_owner: names a lease, readable and unique.
+            kept: None is all but attachments.
+            recovery: after history has expired.
         """
         self.accounts = accounts
         self.store = store
@@ -74,19 +69,14 @@ class SyncEngine:
         self.prices = prices
         self.new_owner = new_owner
         self.pace = pace or Pace()
+        self.kept = kept or Kept()
         self.recovery = recovery
 
     def sync(self, errand: Errand) -> Turn:
-        """Take the lease and work until nothing is left or the deadline has come.
-
-        Args:
-            errand: what to do.
-
-        Returns:
-            How the turn ended.
+        """Take the lease and work until nothing is left or the deadline has come; return how the turn ended.
 
         Raises:
-            MailmirrorError: what stopped it, after the lease was released and the mailbox document was told why.
+            MailmirrorError: what stopped it; the lease is released, the mailbox document tells why.
         """
         mailbox = self.store.mailbox(errand.mailbox)
         if mailbox is None:
@@ -95,7 +85,7 @@ class SyncEngine:
         if refusal == "stopped":
             mailboxes.let_rest(self.store, mailbox)
         if refusal in ("throttled", "reauth") and errand.hint:
-            # Somebody may be at work all the same, and is told by the hint; or may just have ended, and is not.
+            # The hint tells who is at work, not who just ended.
             self.store.raise_hint(errand.mailbox, errand.hint)
             mailbox = self.store.mailbox(errand.mailbox)
             if mailbox is None:
@@ -115,7 +105,7 @@ class SyncEngine:
             turn = turn.and_then(hold, errand)
             if purging:
                 return replace(turn, status="purged" if complete else "purging")
-            # Read only now: whoever found the lease taken raised the hint first and looked at the lease afterwards.
+            # Only now: who found the lease taken raised the hint, then looked again.
             fresh = self.store.mailbox(errand.mailbox)
             if fresh is None:
                 return replace(turn, status="unknown")
@@ -125,7 +115,7 @@ class SyncEngine:
             mailbox, errand = fresh, replace(errand, hint=0, noticed_at=None, renew=False)
 
     def _take(self, mailbox: Mailbox, errand: Errand) -> Hold | None:
-        """Take the lease, or leave the hint to its holder: write the hint, then look at the lease once more."""
+        """Take the lease, or leave the hint to its holder: raise it, then look once more."""
         try:
             return self._hold(mailbox)
         except LeaseHeld:
@@ -136,11 +126,11 @@ class SyncEngine:
         try:
             return self._hold(mailbox)
         except LeaseHeld:
-            # Whoever took it in this moment reads the hint after releasing.
+            # Its holder reads the hint after releasing.
             return None
 
     def _rests(self, hold: Hold, errand: Errand) -> bool:
-        """Give the lease back if whoever had it was told to wait after this worker looked; return whether it was so."""
+        """Release the lease if its last holder was told to wait meanwhile."""
         until = hold.mailbox.throttled_until
         if hold.mailbox.wanted != "live" or until is None or until <= self.clock.now():
             return False
@@ -150,10 +140,11 @@ class SyncEngine:
         return True
 
     def _hold(self, mailbox: Mailbox) -> Hold:
-        return Hold(self.store, self.accounts, self.blobs, self.clock, self.pace, mailbox, self.new_owner())
+        owner = self.new_owner()
+        return Hold(self.store, self.accounts, self.blobs, self.clock, self.pace, self.kept, mailbox, owner)
 
     def _turn(self, hold: Hold, errand: Errand) -> bool:
-        """Work under the lease and release it; return whether nothing that was meant to be done is left."""
+        """Work and release; return whether nothing is left."""
         try:
             return self._work(hold, errand)
         except MailmirrorError as error:
@@ -170,20 +161,21 @@ class SyncEngine:
             stop(hold)
             return True
         if hold.mailbox.phase == "stopped":
-            # Stored before it is watched: should it be stopped again meanwhile, there is something to stop.
+            # Before the watch: if stopped meanwhile, it can be.
             hold.commit(hold.mailbox)
         if errand.renew or mailboxes.watch_due(hold.mailbox, self.clock.now()):
             self._renew_watch(hold, errand)
         state = hold.mailbox
         if state.wanted != "live":
-            # Somebody has said so while the watch was renewed.
+            # While the watch was renewed.
             hold.commit(state, release=True)
             return False
         if state.cursor == 0:
             reconcile.start(hold, "first", "The mailbox was connected.")
         self._paused(hold)
         catch_up = partial(self._catch_up, hold, errand)
-        release = not (self._run_due(hold) or errand.renew or self._parked_due(hold))
+        more = self._run_due(hold) or (errand.runs and reconcile.content_changed(hold))
+        release = not (more or errand.renew or self._parked_due(hold) or tidying.due(hold))
         complete = hints.reach(hold, errand.hint, catch_up, release=release)
         if hold.released:
             return complete
@@ -191,8 +183,10 @@ class SyncEngine:
             bring_labels(hold)
         if self._parked_due(hold):
             retry.parked(hold)
+        complete = complete and tidying.tidy(hold, errand.deadline, catch_up)
         if complete and errand.runs:
-            complete = self._run(hold, errand, catch_up)
+            # A run may find labels gone.
+            complete = self._run(hold, errand, catch_up) and tidying.tidy(hold, errand.deadline, catch_up)
         hold.commit(replace(hold.mailbox, problem=None, throttled_until=None), release=True)
         return complete
 
@@ -201,21 +195,23 @@ class SyncEngine:
         return CatchUp(hold, self.prices, errand.deadline, target, noticed_at, release, recovery).run()
 
     def _run(self, hold: Hold, errand: Errand, catch_up: hints.Pass) -> bool:
-        """Move the run on, catching up between slices when a hint is waiting; return whether none is left to move."""
+        """Move the run on, catching up when a hint waits; return whether none is left."""
         work = reconcile.Reconcile(hold, self.prices)
         moved = False
         while True:
             run, request = hold.mailbox.active_run, hold.mailbox.pending_request
-            if run is None and request is None:
+            if run is None and request is None and not reconcile.content_changed(hold):
                 return True
             if self._paused(hold):
                 return True
-            # One slice in any case: a step that its own catch-up uses up must not keep a run where it is for ever.
+            # One slice in any case, even if catching up used up the step.
             if moved and self.clock.now() >= errand.deadline:
                 return False
             moved = True
             if run is None and request is not None:
                 reconcile.start(hold, request.mode, "It was asked for.", run_id=request.run_id)
+            elif run is None:
+                reconcile.start(hold, "policy", reconcile.CONTENT_CHANGED)
             elif not hints.between_slices(hold, catch_up):
                 return False
             else:
@@ -227,9 +223,7 @@ class SyncEngine:
                 return False
 
     def _paused(self, hold: Hold) -> bool:
-        """Let a run under way rest until midnight while the day's quota is used up, and no longer; return whether it
-        rests. Live mail goes on all the same.
-        """
+        """Let a run, not live mail, rest until midnight if the day's quota is used up; return whether so."""
         run, now = hold.mailbox.active_run, self.clock.now()
         if run is None:
             return False
@@ -246,10 +240,9 @@ class SyncEngine:
             watch = hold.gmail.watch()
         except (GmailRejected, GmailUnavailable) as error:
             if errand.renew and not error.acknowledge:
-                # The renewal is delivered again; what was sent for the mail must not wait for that.
+                # A renewal is delivered again; mail must not wait.
                 raise
-            # The mirror does not depend on the watch: the sweep keeps it up to date, and the document says what is
-            # wrong.
+            # The sweep needs no watch; the document says what is wrong.
             watch = replace(hold.mailbox.watch, error=f"{error} {error.action}")
             log("watch_failed", address, level=logging.ERROR, error=str(error))
         else:
@@ -265,7 +258,7 @@ class SyncEngine:
         return due is not None and due <= self.clock.now()
 
     def _give_up(self, hold: Hold, error: MailmirrorError) -> None:
-        """Release the lease and say on the mailbox document what stopped the turn, unless the lease is lost."""
+        """Say what stopped the turn, and release the lease, unless it is lost."""
         mailbox = hold.mailbox
         log(
             "turn_failed",
@@ -283,7 +276,7 @@ class SyncEngine:
         if isinstance(error, Throttled):
             mailbox = replace(mailbox, throttled_until=error.until or now + THROTTLED_REST)
         name, before = type(error).__name__, mailbox.problem
-        # Whoever got somewhere meanwhile has met it for the first time.
+        # Who got somewhere meets it for the first time.
         again = before is not None and before.code == name and not hold.messages_processed
         since = before.since if again and before is not None else now
         mailbox = replace(mailbox, problem=Problem(name, str(error), error.action, now, since or now))
@@ -293,7 +286,7 @@ class SyncEngine:
         if phase == "purging" and name in NEEDS_SOMEBODY:
             log("purge_failed", mailbox.email_address, level=logging.ERROR, error=name, reason=str(error))
         try:
-            # Who gave access meanwhile found the lease held, and made the mailbox due: that must not be put off.
+            # Who gave access meanwhile made the mailbox due: it stays so.
             fresh = self.store.mailbox(mailbox.email_address) if phase == "reauth_required" else None
             hold.commit(mailbox, release=True)
             if fresh is not None and fresh.next_due_at != mailbox.next_due_at:
@@ -303,11 +296,11 @@ class SyncEngine:
 
 
 def _refusal(mailbox: Mailbox, errand: Errand, now: datetime) -> Status | None:
-    """Return why nothing is to be done now, None if there is no reason."""
+    """Return why nothing is to be done."""
     if mailboxes.at_rest(mailbox):
         return "stopped"
     if mailbox.wanted != "live":
-        # Whoever is not sent for a purge leaves it to those who are.
+        # A purge is for those sent for it.
         return "stopped" if mailbox.wanted == "purged" and not errand.purges else None
     if errand.hint and errand.hint < mailbox.cursor and mailbox.hint <= mailbox.cursor:
         return "stale"
@@ -319,14 +312,14 @@ def _refusal(mailbox: Mailbox, errand: Errand, now: datetime) -> Status | None:
 
 
 def _ended(mailbox: Mailbox, errand: Errand, now: datetime, *, complete: bool) -> Status | None:
-    """Return how the turn ends that left a mailbox like this, None if there is something to go on with."""
+    """Return how the turn ends, None if it goes on."""
     if mailboxes.at_rest(mailbox):
         return "stopped"
     if mailbox.wanted == "live":
         due = mailboxes.run_due(mailbox, now)
         if not complete or (due and not errand.runs):
             return "unfinished"
-        # One that was stopped, and is wanted live again since, has a watch to get.
+        # One that was stopped needs a watch.
         if mailbox.hint <= mailbox.cursor and not due and mailbox.phase != "stopped":
             return "done"
     elif mailbox.wanted == "purged" and not errand.purges:

@@ -1,10 +1,9 @@
 """The estimate: what a first sync of a mailbox will take, before it is connected; each figure with its formula.
 
 Knows: how reconcile lists, plans and cuts slices, and so what it reads, writes and spends. Does not know: the store; of
-Gmail it asks only what `survey` asks, 21 units at the most. Nothing is fetched and nothing is written.
+Gmail it asks what `survey` asks, 21 units at the most. Nothing is fetched or written.
 
-What it cannot know it says: how large messages are, how many labels there are, and what mail does to the mailbox while
-the run is going.
+It says what it cannot know: the size of messages, the number of labels, and mail during the run.
 """
 
 from collections import Counter
@@ -19,19 +18,19 @@ from mailmirror.planner import Item, Way
 from mailmirror.ports import Gmail
 from mailmirror.quota import bucket
 
-# Messages on a page of a listing, and how many pages of it are looked at: the newest 2,000 messages.
+# Messages on a page, and pages looked at: the newest 2,000 messages.
 PAGE = 500
 SAMPLE_PAGES = 4
 
-# US dollars for a document read, written or deleted, and for a GiB in a month: Firestore in the multi-region nam5. One
+# US dollars for a document read, written or deleted, and a GiB in a month: Firestore in nam5, a multi-region; one
 # region costs about half (https://cloud.google.com/firestore/pricing).
 READ_USD, WRITE_USD, DELETE_USD, GIB_USD = 0.06e-5, 0.18e-5, 0.02e-5, 0.18
-# Bytes in Firestore of typical documents, their index entries included, which are most of it where there is no body, by
-# https://cloud.google.com/firestore/docs/storage-size. A sample of real messages would cost as much as their sync.
+# Typical bytes with index entries, most of it without a body (https://cloud.google.com/firestore/docs/storage-size). A
+# real sample would cost as much as its sync.
 MESSAGE_BYTES, BODY_BYTES, ENTRY_BYTES, THREAD_BYTES = 10_000, 20_000, 500, 6_000
-# Gmail's own labels, and some of the user's.
+# Gmail's, and some of the user's.
 LABELS = 20
-# What a turn reads and writes besides a run's documents: mailbox, lease, watch, start and end.
+# Besides a run's documents: mailbox, lease, watch, start and end.
 FIRST_READS, FIRST_WRITES = 8, 14
 TURN_READS, TURN_WRITES = 4, 4
 MINUTES_A_DAY = 24 * 60
@@ -42,9 +41,9 @@ class Survey:
     """What Gmail says of a mailbox for a few units.
 
     Attributes:
-        messages, threads: how many there are.
-        sizes: how many of the listed messages each thread has that the listing shows, the newest thread first.
-        complete: whether the listing shows the whole mailbox.
+        messages, threads: how many.
+        sizes: listed messages of each listed thread, the newest thread first.
+        complete: the whole mailbox was listed.
     """
 
     messages: int
@@ -54,7 +53,7 @@ class Survey:
 
     @property
     def sample(self) -> tuple[int, ...]:
-        """The sizes that others are inferred from; where nothing is listed, as if no message answered another."""
+        """What others are inferred from; if none is listed, threads of one message."""
         return self.sizes or (1,) * min(self.messages, SAMPLE_PAGES * PAGE)
 
 
@@ -71,13 +70,10 @@ class Estimate:
     """What the first sync of a mailbox takes.
 
     Attributes:
-        complete: whether all messages were listed; if not, what depends on the sizes of threads is extrapolated.
-        messages, threads: what is in the mailbox.
+        complete: all messages were listed; else what depends on threads' sizes is extrapolated.
         units, minutes: Gmail's quota, and how long it takes to be granted.
         reads, writes, deletes: Firestore's documents.
-        storage_bytes: what is stored afterwards.
-        price_usd: reads, writes and deletes.
-        storage_usd_per_month: what is stored.
+        price_usd: theirs.
         assumptions: what is not known, in sentences.
     """
 
@@ -97,14 +93,14 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a deployment's settings say about a sync.
+    """A deployment's settings.
 
     Attributes:
         prices: quota units by Gmail method.
-        units_per_minute: the quota of one user.
-        units_per_day: what runs may spend in a day; None for no limit.
-        step_seconds: how long one turn works.
-        bodies: whether text and html are mirrored.
+        units_per_minute: one user's.
+        units_per_day: for runs; None: no limit.
+        step_seconds: how long a turn works.
+        bodies: text and html are mirrored.
     """
 
     prices: Mapping[str, int]
@@ -115,15 +111,15 @@ class Terms:
 
     @property
     def rate(self) -> float:
-        """The units a second that a run spends for hours."""
+        """Units a second that a run spends for hours."""
         return bucket(self.units_per_minute).rate
 
 
 def survey(gmail: Gmail, mailbox: MailboxId) -> Survey:
-    """Look at a mailbox and its newest messages.
+    """Look at the newest messages.
 
     Raises:
-        InvalidInput: the address belongs to another mailbox.
+        InvalidInput: an alias.
     """
     profile = gmail.profile()
     if profile.email_address.lower() != mailbox:
@@ -136,7 +132,7 @@ def survey(gmail: Gmail, mailbox: MailboxId) -> Survey:
         token = page.next_page_token
         if token is None:
             return Survey(threads.total(), len(threads), tuple(threads.values()), complete=True)
-    # Mail may have arrived or gone since the profile; there is no less than what was listed.
+    # Mail may have arrived since the profile.
     messages, found = max(profile.messages_total, threads.total()), max(profile.threads_total, len(threads))
     return Survey(messages, found, tuple(threads.values()), complete=False)
 
@@ -197,7 +193,6 @@ def first_sync(seen: Survey, terms: Terms) -> Estimate:
 
 
 def _units(fetching: int, how: str, pages: int, turns: int, prices: Mapping[str, int]) -> Figure:
-    """Fetching, and what else is asked: access is proved, then watch, signpost, listing, history and labels."""
     once = {
         "pages": (pages, prices["users.messages.list"]),
         "profiles": (2, prices["users.getProfile"]),
@@ -210,7 +205,6 @@ def _units(fetching: int, how: str, pages: int, turns: int, prices: Mapping[str,
 
 
 def _fetching(seen: Survey, prices: Mapping[str, int]) -> tuple[int, str]:
-    """Return the units that fetching takes, each thread in the cheaper way, and how they were worked out."""
     get, whole = prices["users.messages.get"], prices["users.threads.get"]
     if not (seen.sizes or seen.complete):
         return get * seen.messages, f"{get} × {seen.messages} messages each by itself as the listing shows none"
@@ -226,7 +220,6 @@ def _fetching(seen: Survey, prices: Mapping[str, int]) -> tuple[int, str]:
 
 
 def _items(sizes: Sequence[int], prices: Mapping[str, int]) -> list[Item]:
-    """Return threads as the planner puts them into a run's plan."""
     get, whole = prices["users.messages.get"], prices["users.threads.get"]
     ids: tuple[MessageId, ...] = ("",)
     ways: dict[bool, Way] = {False: "messages", True: "thread"}
@@ -234,7 +227,6 @@ def _items(sizes: Sequence[int], prices: Mapping[str, int]) -> list[Item]:
 
 
 def _slices(seen: Survey, terms: Terms) -> int:
-    """Return how many slices the listed threads are fetched in, once the budget is at its steady rate."""
     units = int(planner.SLICE_SECONDS * terms.rate)
     items = _items(seen.sample, terms.prices)
     slices = 0
@@ -247,7 +239,7 @@ def _slices(seen: Survey, terms: Terms) -> int:
 
 
 def _scale(seen: Survey) -> float:
-    """Return how many times the listed messages the whole mailbox is."""
+    """The mailbox's messages for each listed one."""
     return seen.messages / sum(seen.sample) if seen.sample else 0.0
 
 
@@ -256,7 +248,7 @@ def _minutes(units: float, terms: Terms) -> Figure:
     paid = f"{a_minute:g} units a minute"
     if terms.units_per_day is None or units <= terms.units_per_day:
         return Figure(round(units / a_minute, 1), f"{units:.0f} units / {paid}")
-    # What a day allows is spent from midnight UTC on; the last day has the rest.
+    # Days begin at midnight UTC; the last has the rest.
     days = ceil(units / terms.units_per_day)
     rest = units - (days - 1) * terms.units_per_day
     return Figure(
@@ -278,8 +270,9 @@ def _assumptions(seen: Survey, terms: Terms) -> tuple[str, ...]:
             " are typical ones, not measured: that would cost as much as the sync."
         ),
         (
-            f"There are {LABELS} labels. Mail that comes during the sync is not counted, nor are bodies over 200 kB,"
-            " which are objects in Cloud Storage."
+            f"There are {LABELS} labels. Mail that comes during the sync is not counted, nor are bodies over 200 kB and"
+            " attachments whose bytes are kept, which are objects in Cloud Storage; Gmail takes some units for each of"
+            " those attachments."
         ),
         "Prices are Firestore's list prices when this was written, without the free quota of each day.",
     ]

@@ -1,41 +1,32 @@
 """Fetching: messages from Gmail, each of them accounted for.
 
-Knows: that a message that was asked for is brought, gone or parked, and never forgotten (law 6). Does not know: why it
-is wanted.
+Knows: that a message asked for is brought, gone or parked, never forgotten (law 6). Does not know: why it is wanted.
 """
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
-from mailmirror import bodies, labels
+from mailmirror import labels, planner
 from mailmirror.errors import GmailError, HistoryExpired, PageTokenExpired
 from mailmirror.lease import Hold
 from mailmirror.log import log
-from mailmirror.mirror import OUTDATED, Edit, Sheet
+from mailmirror.mirror import CROWDED, OUTDATED, Bring, Edit, Refresh, Relabel, Sheet
 from mailmirror.model import Failed, Gone, HistoryId, LabelId, Message, MessageId, Origin, Parked, Thread, ThreadId
 from mailmirror.parked import DEADLY
 from mailmirror.quota import DEAREST_GET
 from mailmirror.slice import MIRROR_WRITES
 
 LATE = "Gmail named this message but does not find it yet."
-# messages.get may find a message only seconds after history and notification announced it.
+# messages.get may find a message seconds after history.
 LATE_SECONDS = 2.0
-# A call of the port gets what the budget pays for in this time, and at least so many messages.
+# A call gets what the budget pays for in this time, at least so many.
 CALL_SECONDS = 20.0
 LEAST = 10
 
 
 @dataclass(slots=True)
 class Fetched:
-    """What became of the messages asked for.
-
-    Attributes:
-        origin: what brings them.
-        messages: those brought, their bodies where they belong.
-        gone: those that do not exist any more.
-        parked: those that failed.
-        edits: what else is to be done to the mirror.
-    """
+    """What became of the messages asked for: `messages` are brought, `edits` what else is to be done."""
 
     origin: Origin
     messages: list[Message] = field(default_factory=list)
@@ -43,31 +34,28 @@ class Fetched:
     parked: list[Parked] = field(default_factory=list)
     edits: list[Edit] = field(default_factory=list)
 
-    def take(self, hold: Hold, message: Message) -> None:
-        """Take in a message that was read."""
-        mailbox = hold.mailbox
-        self.messages.append(bodies.place(mailbox.email_address, message, hold.blobs, mailbox.policy))
-
     def add(self, other: "Fetched") -> None:
-        """Take in what became of other messages."""
+        """Take in what became of others."""
         self.messages += other.messages
         self.gone |= other.gone
         self.parked += other.parked
         self.edits += other.edits
 
-    def park_outdated(self, hold: Hold, sheet: Sheet) -> None:
-        """Park the messages of which Gmail gave a copy older than the mirror's, so that they are fetched again."""
+    def park_refused(self, hold: Hold, sheet: Sheet) -> None:
+        """Park what was read and not mirrored."""
         while sheet.outdated:
             message_id = sheet.outdated.pop()
             self.park(hold, message_id, sheet.place(message_id) or "", OUTDATED)
+        while sheet.crowded:
+            self.park(hold, *sheet.crowded.popitem(), CROWDED)
 
     def settled(self) -> list[MessageId]:
-        """Return the messages that need not be tried again."""
+        """Return what need not be tried again."""
         waiting = {item.id for item in self.parked}
         return [message.id for message in self.messages if message.id not in waiting] + list(self.gone)
 
     def doubt(self, hold: Hold, message_id: MessageId) -> None:
-        """Park a message instead of counting it as gone: it may only be late."""
+        """Park a message that is gone: it may be late."""
         self.park(hold, message_id, self.gone.pop(message_id), LATE)
 
     def park(
@@ -79,16 +67,19 @@ class Fetched:
         log("message_parked", hold.mailbox.email_address, message=message_id, reason=reason, attempts=item.attempts)
 
 
+def most_fetches(hold: Hold) -> int:
+    """Return how many messages to fetch before a commit."""
+    if hold.kept.attachments == "store" and hold.keeper is not None:
+        return min(hold.most_fetches, planner.STORED_FETCHES)
+    return hold.most_fetches
+
+
 def fetch_messages(hold: Hold, wanted: Mapping[MessageId, ThreadId], *, origin: Origin, late: bool = False) -> Fetched:
-    """Fetch messages, with bodies if the policy wants them; one by one while workers keep dying, so that it shows which
-    of them is deadly.
+    """Fetch messages; one by one while workers keep dying, to show which is deadly.
 
     Args:
-        hold: the lease.
-        wanted: message ids with their threads.
-        origin: what brings them.
-        late: history has just announced these messages, so one that is not found may still come: it is tried once more
-            and then parked instead of counted as gone. A deletion that history tells takes it out of the parked ones.
+        late: history just announced them: one not found is tried once more and then parked, not gone. Its deletion in
+            history unparks it.
     """
     if not hold.careful:
         return _fetch(hold, wanted, origin=origin, late=late)
@@ -114,7 +105,7 @@ def _fetch(hold: Hold, wanted: Mapping[MessageId, ThreadId], *, origin: Origin, 
 
 
 def _ask(hold: Hold, ids: Sequence[MessageId]) -> dict[MessageId, Message | Gone | Failed]:
-    """Get messages, no more of them in one call than the budget pays for long before the lease expires."""
+    """Get messages, in a call what the budget pays for long before the lease expires."""
     answers: dict[MessageId, Message | Gone | Failed] = {}
     waiting = list(ids)
     while waiting:
@@ -127,12 +118,12 @@ def _ask(hold: Hold, ids: Sequence[MessageId]) -> dict[MessageId, Message | Gone
 
 def _get(hold: Hold, ids: Sequence[MessageId]) -> Mapping[MessageId, Message | Gone | Failed]:
     try:
-        return hold.gmail.messages(ids, bodies=hold.mailbox.policy.bodies)
+        return hold.gmail.messages(ids, hold.keeper)
     except GmailError as error:
         problem = hold.mailbox.problem
         if len(ids) > 1 or not hold.stalled or problem is None or problem.code != type(error).__name__:
             raise
-        # If Gmail answers what it answers for every mailbox, the message is to blame, and waits by itself.
+        # If Gmail answers this, the message is to blame.
         hold.gmail.profile()
         return {ids[0]: Failed(f"{error} Gmail answers other calls.")}
 
@@ -145,12 +136,12 @@ def settle(
     origin: Origin,
     late: bool = False,
 ) -> Fetched:
-    """Return what Gmail's answers for messages come to; see `fetch_messages`."""
+    """See `fetch_messages`."""
     result = Fetched(origin)
     for message_id, thread_id in wanted.items():
         match answers[message_id]:
             case Message() as message:
-                result.take(hold, message)
+                result.messages.append(message)
             case Gone() if late:
                 result.park(hold, message_id, thread_id, LATE)
             case Gone():
@@ -161,7 +152,7 @@ def settle(
 
 
 def deleted_since(hold: Hold, start: HistoryId) -> set[MessageId]:
-    """Return the messages that history tells were deleted for good after `start`, as far as history still tells."""
+    """Return the messages deleted after `start`, as far as history tells."""
     deleted: set[MessageId] = set()
     token = None
     while True:
@@ -176,17 +167,10 @@ def deleted_since(hold: Hold, start: HistoryId) -> set[MessageId]:
 
 
 def open_sheet(hold: Hold, known: Mapping[ThreadId, Thread], looked_up: Iterable[ThreadId], origin: Origin) -> Sheet:
-    """Return a sheet of threads as they are mirrored, to be written under this lease.
-
-    Args:
-        hold: the lease.
-        known: the threads that are mirrored.
-        looked_up: the threads that were looked for.
-        origin: what brings the edits.
-    """
+    """Return a sheet under this lease; see `Sheet`."""
     return Sheet(
         known,
-        policy=hold.mailbox.policy,
+        policy=hold.policy,
         origin=origin,
         now=hold.clock.now(),
         looked_up=looked_up,
@@ -195,13 +179,8 @@ def open_sheet(hold: Hold, known: Mapping[ThreadId, Thread], looked_up: Iterable
 
 
 def look_up(hold: Hold, sheet: Sheet, threads: Set[ThreadId], messages: Iterable[MessageId] = ()) -> None:
-    """Bring threads onto the sheet: those named, and those in which messages are mirrored now.
-
-    Args:
-        hold: the lease.
-        sheet: where to.
-        threads: threads by id; those that were looked up before are not read again.
-        messages: messages that may be mirrored in another thread than Gmail names; one read each.
+    """Bring threads onto the sheet, unless looked up before, and those in which messages are mirrored now: one read
+    each.
     """
     address = hold.mailbox.email_address
     documents = hold.store.documents(address, [("messages", message_id) for message_id in messages])
@@ -213,27 +192,52 @@ def look_up(hold: Hold, sheet: Sheet, threads: Set[ThreadId], messages: Iterable
 def look_up_fetched(hold: Hold, sheet: Sheet, fetched: Fetched) -> None:
     """Bring every thread onto the sheet that a fetched message belongs to.
 
-    A message that Gmail moved from another thread is found out by the refusal to create it twice; a worker that was
-    refused once looks up where its messages are mirrored now. One that is to leave the mirror creates nothing, so it is
-    looked up always.
+    One that Gmail moved is found by the refusal to create it twice, after which the worker is wary and looks where
+    messages are mirrored. One that leaves creates nothing, and is always looked up.
     """
-    wants = hold.mailbox.policy.wants
+    wants = sheet.policy.wants
     ids = [m.id for m in fetched.messages if hold.wary or not wants(m.label_ids, m.internal_date)]
     look_up(hold, sheet, {message.thread_id for message in fetched.messages}, ids)
 
 
-def bring_labels(hold: Hold, used: Iterable[LabelId] | None = None) -> None:
-    """Mirror the label list, in a commit of its own, when `used` names a label that the mirror does not know.
+def carried(edits: Iterable[Edit]) -> set[LabelId]:
+    """Return the labels that edits put on messages."""
+    label_ids: set[LabelId] = set()
+    for edit in edits:
+        match edit:
+            case Bring(message, steps):
+                label_ids |= message.label_ids.union(*(step.added for step in steps))
+            case Relabel(_, steps):
+                label_ids = label_ids.union(*(step.added for step in steps))
+            case Refresh():
+                label_ids |= edit.label_ids
+    return label_ids
 
-    Args:
-        hold: the lease.
-        used: labels that messages carry; None when the list is due anyway.
-    """
-    carried = frozenset(used or ())
-    if used is not None and carried <= hold.mailbox.labels.keys():
+
+def bring_labels(hold: Hold, used: Collection[LabelId] | None = None) -> None:
+    """Mirror the label list, in commits of its own, if `used` by messages is a label not known, or None: it is due."""
+    known = hold.mailbox.labels
+    if used is not None and not labels.unknown(known, used):
         return
-    writes, known = labels.refresh(hold.gmail.labels(), hold.mailbox.labels, carried)
-    for start in range(MIRROR_WRITES, len(writes), MIRROR_WRITES):
-        hold.commit(hold.mailbox, writes=writes[start : start + MIRROR_WRITES])
-    if writes or known != hold.mailbox.labels:
-        hold.commit(replace(hold.mailbox, labels=known), writes=writes[:MIRROR_WRITES])
+    listed = {label.id: label for label in hold.gmail.labels()}
+
+    def absent() -> set[LabelId]:
+        # One that messages had a day ago is not late.
+        late = labels.never_listed(listed.values(), known) if used is None else set()
+        return late | labels.missing(listed.values(), known)
+
+    gone = absent()
+    if gone:
+        # It is hard to put back: Gmail is asked twice.
+        hold.clock.sleep(LATE_SECONDS)
+        listed |= {label.id: label for label in hold.gmail.labels()}
+        gone = absent()
+    documents = hold.store.documents(hold.mailbox.email_address, [("labels", label_id) for label_id in sorted(gone)])
+    own = {label_id for label_id in gone if documents.get(("labels", label_id), {}).get("type", "user") == "user"}
+    writes, after = labels.refresh(listed.values(), known, used or (), deleted=own)
+    while len(writes) > MIRROR_WRITES:
+        part, writes = writes[:MIRROR_WRITES], writes[MIRROR_WRITES:]
+        told = {write.path[1]: after[write.path[1]] for write in part}
+        hold.commit(replace(hold.mailbox, labels={**hold.mailbox.labels, **told}), writes=part)
+    if writes or after != hold.mailbox.labels:
+        hold.commit(replace(hold.mailbox, labels=after), writes=writes)

@@ -1,8 +1,14 @@
 """Labels: the mailbox's label list, mirrored when it may have changed.
 
-Knows: how a label list differs from the one mirrored. Does not know: Gmail or the store. History has no record for a
-created, renamed or deleted label, so the list is read again when a change names an unknown label, daily, and at the end
-of each run.
+Knows: how a list differs from the mirrored one, and what is known of labels not listed. Does not know: Gmail or the
+store. History has no record of labels made, renamed or deleted: the list is read when a change names an unknown one,
+daily, and at a run's end.
+
+A label is known by the fingerprint of its document, or as
+    unlisted: messages carry it, Gmail does not list it: too new, or Gmail's own
+    absent: Gmail lists it no more; a message tells whether it is gone
+    leaving: its user deleted it: it is taken off the mirror (`ghosts`)
+    gone: that is done
 """
 
 import hashlib
@@ -13,19 +19,52 @@ from mailmirror.documents import to_document
 from mailmirror.model import Label, LabelId
 from mailmirror.slice import Write
 
+UNLISTED = ""
+ABSENT = "absent"
+LEAVING = "leaving"
+GONE = "gone"
+_NOT_LISTED = (ABSENT, LEAVING, GONE)
+# Users' labels; not INBOX and the like (guide "Manage labels").
+_MADE = "Label_"
+
+
+def is_listed(known: Mapping[LabelId, str], label_id: LabelId) -> bool:
+    """Return whether Gmail listed a label when last asked."""
+    return known.get(label_id, UNLISTED) not in (UNLISTED, *_NOT_LISTED)
+
+
+def unknown(known: Mapping[LabelId, str], used: Iterable[LabelId]) -> bool:
+    """Return whether messages carry a label not known, or deleted."""
+    return any(label_id not in known or known[label_id] in _NOT_LISTED for label_id in used)
+
+
+def missing(listed: Iterable[Label], known: Mapping[LabelId, str]) -> set[LabelId]:
+    """Return the labels that Gmail does not list any more."""
+    ids = {label.id for label in listed}
+    return {label_id for label_id in known if label_id not in ids and is_listed(known, label_id)}
+
+
+def never_listed(listed: Iterable[Label], known: Mapping[LabelId, str]) -> set[LabelId]:
+    """Return the user's labels that Gmail never listed."""
+    ids = {label.id for label in listed}
+    return {i for i, known_as in known.items() if i not in ids and known_as == UNLISTED and i.startswith(_MADE)}
+
 
 def refresh(
-    listed: Iterable[Label], known: Mapping[LabelId, str], used: Iterable[LabelId] = ()
+    listed: Iterable[Label],
+    known: Mapping[LabelId, str],
+    used: Iterable[LabelId] = (),
+    *,
+    deleted: Iterable[LabelId] = (),
 ) -> tuple[list[Write], dict[LabelId, str]]:
-    """Compare a label list with the labels mirrored.
+    """Compare a label list with the mirrored one.
 
     Args:
-        listed: the labels as Gmail lists them.
-        known: fingerprints of the labels mirrored, by id.
-        used: labels that messages carry; one that Gmail does not list is remembered, so that it is asked for only once.
+        used: labels that messages carry; one not listed is remembered, and asked for once; one taken off is doubted.
+        deleted: those not listed that their user seems to have deleted.
 
     Returns:
-        The label documents to write or delete, and the fingerprints from now on.
+        What has to be written, and what is known from now on.
     """
     documents = {label.id: to_document(label) for label in listed}
     prints = {label_id: _fingerprint(document) for label_id, document in documents.items()}
@@ -34,11 +73,12 @@ def refresh(
         for label_id, document in documents.items()
         if known.get(label_id) != prints[label_id]
     ]
-    writes += [
-        Write("delete", ("labels", label_id)) for label_id, old in known.items() if old and label_id not in prints
-    ]
-    seen = {label_id: "" for label_id in used if label_id not in prints}
-    return writes, prints | {label_id: "" for label_id in known if label_id not in prints} | seen
+    absent = [label_id for label_id in {**known, **dict.fromkeys(used)} if label_id not in prints]
+    writes += [Write("delete", ("labels", label_id)) for label_id in absent if is_listed(known, label_id)]
+    # Gone, and carried: so it may not be.
+    again = [i for i in used if known.get(i) == GONE and i not in prints]
+    became = {i: known[i] if known.get(i) in _NOT_LISTED else UNLISTED for i in absent}
+    return writes, prints | became | dict.fromkeys([*again, *deleted], ABSENT)
 
 
 def _fingerprint(document: Mapping[str, object]) -> str:

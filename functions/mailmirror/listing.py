@@ -1,16 +1,16 @@
 """The listing of a run: pages of Gmail's complete listing under a policy, kept as documents until the run is closed.
 
-Knows: what is listed and in which order, and how a page becomes a document. Does not know: what the listing is compared
-with. Law 5: the page token is in the run that is committed together with the page.
+Knows: what is listed, and how a page becomes a document. Does not know: what it is compared with. Law 5: the page token
+is in the run committed with the page.
 
-Listed are all messages that labels and date let through: once for each of the policy's labels, because Gmail's own
-parameter asks for all labels at once (users.messages.list). Then the messages that a label excludes, drafts among them,
-because a listing does not tell labels. Then threads with their history ids, if labels are to be compared.
+Listed are messages, once for each of the policy's labels, as Gmail asks for all of them at once (users.messages.list);
+then those that a label excludes, drafts too, as a listing does not tell labels; then threads with history ids, if
+labels are compared.
 """
 
 from dataclasses import replace
 
-from mailmirror import pages, planner
+from mailmirror import ghosts, labels, pages, planner
 from mailmirror.errors import PageTokenExpired
 from mailmirror.fetch import bring_labels
 from mailmirror.lease import Hold
@@ -19,12 +19,12 @@ from mailmirror.model import LabelId, Run
 from mailmirror.pages import Pages
 from mailmirror.slice import Path, Write
 
-# Page documents read in one call.
+# Documents in one call.
 READ = 100
 
 
 def page_path(run: Run, number: int) -> Path:
-    """Return the path of a page's document."""
+    """Return a page's path."""
     return ("runs", run.id, "pages", f"{number:06d}")
 
 
@@ -32,8 +32,8 @@ def next_page(hold: Hold, run: Run) -> tuple[Run, list[Write]]:
     """List one more page.
 
     Returns:
-        The run as it is after this page, and the page's document. A page token that Gmail refuses starts the listing
-        again; the documents of the one before stay until the run is closed, outside `first_page` to `pages`.
+        The run after it, and its document. A refused page token starts again; older documents stay, before
+        `first_page`, until the run is closed.
     """
     label_ids = _scopes(run)[run.scope]
     if run.page_token is None and not _lists(hold, run, label_ids):
@@ -42,8 +42,9 @@ def next_page(hold: Hold, run: Run) -> tuple[Run, list[Write]]:
         rows, token = _rows(hold, run, label_ids)
     except PageTokenExpired:
         log("listing_restarted", hold.mailbox.email_address, run=run.id)
-        return replace(run, listing="messages", scope=0, page_token=None, first_page=run.pages, listed=0), []
-    # One text field instead of an array: an indexed array costs an index entry for each element.
+        again = replace(run, listing="messages", scope=0, page_token=None, first_page=run.pages, listed=0)
+        return replace(again, since=hold.policy.since), []
+    # One text: arrays cost index entries.
     page = Write("put", page_path(run, run.pages), {"lines": "\n".join(rows)})
     counted = len(rows) if run.listing == "messages" else 0
     after = replace(run, pages=run.pages + 1, page_token=token, listed=run.listed + counted)
@@ -51,8 +52,8 @@ def next_page(hold: Hold, run: Run) -> tuple[Run, list[Write]]:
 
 
 def _scopes(run: Run) -> list[tuple[LabelId, ...]]:
-    """Return the labels that narrow the listing in hand, for each of the times it is read."""
-    policy = run.policy
+    """Return the labels of each listing."""
+    policy = run.rule
     if run.listing != "excluded":
         return [(label,) for label in sorted(policy.label_ids)] or [()]
     left_out = policy.excluded_labels() - (frozenset() if policy.include_spam_trash else {"SPAM", "TRASH"})
@@ -61,20 +62,23 @@ def _scopes(run: Run) -> list[tuple[LabelId, ...]]:
 
 
 def _lists(hold: Hold, run: Run, label_ids: tuple[LabelId, ...]) -> bool:
-    """Return whether there is anything to list by these labels.
-
-    Gmail refuses to list by a label that somebody has deleted, and shows trash to who lists by that label.
-    """
+    """Return whether to list by labels: Gmail refuses a deleted one, and shows trash by TRASH."""
     if run.listing != "excluded" and run.policy.excluded_labels().intersection(label_ids):
         return False
     named = {*run.policy.label_ids, *run.policy.exclude_label_ids}.intersection(label_ids)
     if named:
         bring_labels(hold)
-    return all(hold.mailbox.labels.get(label) for label in named)
+    return all(_is_there(hold, label) for label in sorted(named))
+
+
+def _is_there(hold: Hold, label_id: LabelId) -> bool:
+    """Return whether there is such a label: what its messages are not listed by would leave the mirror."""
+    known = hold.mailbox.labels
+    return labels.is_listed(known, label_id) or (known.get(label_id) == labels.ABSENT and ghosts.late(hold, label_id))
 
 
 def _rows(hold: Hold, run: Run, label_ids: tuple[LabelId, ...]) -> tuple[list[str], str | None]:
-    spam_trash, since = run.policy.include_spam_trash, run.policy.since
+    spam_trash, since = run.rule.include_spam_trash, run.rule.since
     if run.listing == "threads":
         threads = hold.gmail.list_threads(
             run.page_token, include_spam_trash=spam_trash, label_ids=label_ids, since=since
@@ -100,10 +104,10 @@ def _next_scope(hold: Hold, run: Run) -> Run:
 
 
 def read(hold: Hold, run: Run) -> Pages:
-    """Return the complete listing, read back from its documents: one read for 500 messages.
+    """Return the listing from its documents: one read for 500 messages.
 
     Raises:
-        PageTokenExpired: an older version of Mailmirror wrote some of them, and nothing can be concluded from those.
+        PageTokenExpired: an older version wrote some, which prove nothing.
     """
     texts: list[str] = []
     for first in range(run.first_page, run.pages, READ):

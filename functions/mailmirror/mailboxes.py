@@ -1,9 +1,8 @@
 """Mailboxes: connecting one, keeping its watch, stopping and purging it, and what is due when.
 
-Knows: the rules of a mailbox's life and of its next due time. What somebody wants of a mailbox is stored before
-anything is done for it, and the work published: it goes on by itself, whatever becomes of the request. Does not know:
-how mail is synced, or how a wish is carried out (`engine`). It loops over mailboxes only to publish one work message
-for each.
+Knows: the rules of its life and due time. A wish is stored before anything is done for it, and the work published,
+whatever becomes of the request. Does not know: how mail is synced or a wish carried out (`engine`). It loops over
+mailboxes only to publish work.
 """
 
 import logging
@@ -17,28 +16,27 @@ from mailmirror.log import log
 from mailmirror.model import Mailbox, MailboxId, Mode, Phase, Policy, RunRequest, Watch
 from mailmirror.ports import Clock, GmailAccounts, Publisher, Store, Task
 
-# A watch lapses after 7 days; it is renewed daily by schedule, and by any sync once this little of it is left.
+# A watch lapses after 7 days. Any sync renews it with this little left.
 WATCH_RESERVE = timedelta(hours=48)
-# renew_watches renews what would expire within this time: every watch not renewed in the last 12 hours.
+# The daily schedule renews what is 12 hours old.
 WATCH_RENEWAL = timedelta(days=6, hours=12)
-# A mailbox whose access was revoked is tried again after this time, then after as long as that has lasted, at last
-# every hour. Access that was just given may take minutes until it is known everywhere, and most of what is gone stays
-# gone.
+# Lost access is tried again after this, then after as long as it has lasted: just given it takes minutes to be known
+# everywhere, and most stays lost.
 REAUTH_FIRST = timedelta(minutes=2)
 REAUTH_RETRY = timedelta(hours=1)
 
-# The due time of a mailbox that is at rest.
+# When a mailbox at rest is due.
 NEVER = datetime(9999, 12, 31, tzinfo=UTC)
 
-# What can be the id of a Firestore document: no slash, no lone surrogate, not between two double underscores.
+# A Firestore id: no slash, lone surrogate or `__x__`.
 _ADDRESS = re.compile(r"(?!__.*__$)[^\s/@\ud800-\udfff]+@[^\s/@\ud800-\udfff]+")
 
 
 def mailbox_id(address: object) -> MailboxId:
-    """Return the id of an address: itself in lower case, as Gmail's own notifications vary in case.
+    """Return an address in lower case: Gmail's notifications vary.
 
     Raises:
-        InvalidInput: not an address, or one that cannot be a document id.
+        InvalidInput: not an address, or no document id.
     """
     if not isinstance(address, str) or not _ADDRESS.fullmatch(address) or len(address) > 320:
         raise InvalidInput("An e-mail address such as ada@example.com is needed.")
@@ -46,7 +44,7 @@ def mailbox_id(address: object) -> MailboxId:
 
 
 def phase(mailbox: Mailbox, now: datetime) -> Phase:
-    """Return the phase that follows from the rest of the state."""
+    """Return the phase."""
     if (mailbox.wanted, mailbox.phase) in (("stopped", "stopped"), ("purged", "stopped"), ("purged", "purging")):
         return mailbox.phase
     if mailbox.problem is not None and mailbox.problem.code in NEEDS_SOMEBODY:
@@ -66,27 +64,27 @@ def phase(mailbox: Mailbox, now: datetime) -> Phase:
 
 
 def at_rest(mailbox: Mailbox) -> bool:
-    """Return whether a mailbox is stopped and is to stay so."""
+    """Return whether it is stopped and to stay so."""
     return mailbox.wanted == mailbox.phase == "stopped"
 
 
 def run_due(mailbox: Mailbox, now: datetime) -> bool:
-    """Return whether a run is to be moved on: the first, one somebody asked for, or one under way and not paused."""
+    """Return whether a run is first, asked for or under way, and not paused."""
     run = mailbox.active_run
     paused = run is not None and run.paused_until is not None and run.paused_until > now
     return mailbox.unfinished and not paused
 
 
 def midnight(now: datetime) -> datetime:
-    """Return when the next day begins in UTC."""
+    """Return the next midnight in UTC."""
     return (now.astimezone(UTC) + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def next_due(mailbox: Mailbox, now: datetime, *, quiet: timedelta) -> datetime:
-    """Return when the sweep is to look at a mailbox that nobody is working on."""
+    """Return when the sweep looks at a mailbox."""
     soon = now + min(quiet, timedelta(minutes=2))
     if mailbox.wanted != "live":
-        # A purge whose token cannot be deleted waits for somebody too.
+        # A purge that cannot delete the token waits.
         stuck = mailbox.purge is not None and mailbox.problem is not None and mailbox.problem.code in NEEDS_SOMEBODY
         return _retry(mailbox, now) if stuck else soon
     if phase(mailbox, now) == "reauth_required":
@@ -94,7 +92,7 @@ def next_due(mailbox: Mailbox, now: datetime, *, quiet: timedelta) -> datetime:
     if mailbox.throttled_until is not None and mailbox.throttled_until > now:
         return mailbox.throttled_until
     if run_due(mailbox, now):
-        # Its continuation is published; the sweep is there in case that message is lost.
+        # In case its message is lost.
         return soon
     due = now + quiet
     run = mailbox.active_run
@@ -103,7 +101,7 @@ def next_due(mailbox: Mailbox, now: datetime, *, quiet: timedelta) -> datetime:
 
 
 def _retry(mailbox: Mailbox, now: datetime) -> datetime:
-    """Return when a mailbox that waits for somebody is tried again."""
+    """Return when one that waits for somebody is tried again."""
     since = mailbox.problem.since if mailbox.problem is not None else None
     return now + min(max(now - (since or now), REAUTH_FIRST), REAUTH_RETRY)
 
@@ -113,12 +111,12 @@ _substance = attrgetter(*(field.name for field in fields(Mailbox) if field.name 
 
 
 def differ(before: Mailbox, after: Mailbox) -> bool:
-    """Return whether a state is worth a write: anything but bookkeeping and the due time changed."""
+    """Return whether more than bookkeeping changed."""
     return bool(_substance(before) != _substance(after))
 
 
 def watch_due(mailbox: Mailbox, now: datetime) -> bool:
-    """Return whether the watch lapses soon or never was."""
+    """Return whether the watch lapses soon."""
     return mailbox.watch.expires_at - now < WATCH_RESERVE
 
 
@@ -134,29 +132,25 @@ def connect(
 ) -> tuple[Mailbox, bool]:
     """Connect a mailbox: prove access, create its document, and publish the work that watches and syncs it.
 
-    Connecting a connected mailbox changes nothing, except that a stopped one, and one whose access was lost, goes on
-    from its cursor at once if there is access, and that another policy is stored and a run makes the mirror follow it.
+    One that was stopped or lost access goes on from its cursor if there is access; a run follows another policy.
 
     Args:
-        address: the mailbox's primary address.
-        policy: which messages to mirror; None keeps the stored one, or takes the default.
-        asked_at: the mailbox's user has just given the consent that was asked for then. That proves access, which Gmail
-            is not asked for again, and takes back nothing that somebody has decided: a stopped mailbox stays stopped.
+        policy: None keeps the stored one, or takes the default.
+        asked_at: when the consent just given was asked for: access is proven, what is stopped stays so.
 
     Returns:
         The mailbox, and whether it was created.
 
     Raises:
-        AccessRevoked, GmailRejected: Gmail does not let Mailmirror read this mailbox; nothing was written.
-        InvalidInput: the address belongs to another mailbox.
+        AccessRevoked, GmailRejected: no access; nothing was written.
+        InvalidInput: not the primary address.
         BeingPurged: it is being deleted, or was after `asked_at`.
     """
     name = mailbox_id(address)
     task: Task | None = None
     proven = asked_at is not None
     while True:
-        # Whatever is stored is stored over the state that it was decided on. What is refused for somebody else's wish,
-        # or was stored and its answer lost, shows when it is read again.
+        # All is stored over the state it was decided on; what was refused, or its answer lost, is read again.
         existing = not_purged(store, name, asked_at)
         if existing is not None and existing.wanted == "stopped" and asked_at is not None:
             return existing, False
@@ -174,9 +168,8 @@ def connect(
                 return created, True
             continue
         if policy is not None and policy != existing.policy:
-            # A run under way may have listed under the policy before; one that still waits will list under this one,
-            # and does all that a run of its own would. Policy and request are one write: a policy that nobody follows
-            # would stay without effect for ever.
+            # A run under way may have listed under the policy before; one that waits will under this. In one write: a
+            # policy needs a run.
             request = RunRequest(f"policy-{existing.revision}", "policy", clock.now())
             if not store.request_run(existing, existing.pending_request or request, policy=policy):
                 continue
@@ -187,7 +180,7 @@ def connect(
                 continue
             task = "renew"
         elif existing.phase in ("stopped", "reauth_required"):
-            # Not before it is due is it tried again.
+            # It is tried again only when due.
             store.raise_hint(name, 0, clock.now())
             task = "renew"
         if task is not None:
@@ -198,11 +191,8 @@ def connect(
 def not_purged(store: Store, name: MailboxId, asked_at: datetime | None = None) -> Mailbox | None:
     """Return a mailbox, None if there is none.
 
-    Args:
-        asked_at: when it was asked for.
-
     Raises:
-        BeingPurged: it is being deleted, or was after `asked_at`.
+        BeingPurged: it is being deleted, or was after it was asked for.
     """
     existing = store.mailbox(name)
     if existing is not None and existing.wanted == "purged":
@@ -215,9 +205,7 @@ def not_purged(store: Store, name: MailboxId, asked_at: datetime | None = None) 
 
 
 def _born(now: datetime) -> int:
-    """Return the revision that a mailbox begins with: no revision of a life before, each commit taking more than a
-    microsecond, so that nobody takes what was read in that life for the state of this one.
-    """
+    """Return a revision after those of a life before: a commit takes over a microsecond."""
     return int(now.timestamp() * 1_000_000)
 
 
@@ -228,7 +216,7 @@ def _prove_access(accounts: GmailAccounts, name: MailboxId, known: Mailbox | Non
 
 
 def stop(store: Store, publisher: Publisher, clock: Clock, mailbox: MailboxId) -> None:
-    """Store that a mailbox is to be stopped, and publish the work; nothing is done for one that is stopped.
+    """Store that a mailbox is to be stopped, and publish the work.
 
     Raises:
         UnknownMailbox: not connected.
@@ -246,17 +234,13 @@ def stop(store: Store, publisher: Publisher, clock: Clock, mailbox: MailboxId) -
 
 
 def let_rest(store: Store, mailbox: Mailbox) -> None:
-    """Let nothing make a mailbox due that is stopped, unless somebody wants something else by now.
-
-    This is no part of a commit under the lease: that would undo the due time of the very one who wants it.
-    """
+    """Let nothing make a stopped mailbox due; not by commit, which would undo a new wish."""
     if at_rest(mailbox) and mailbox.next_due_at != NEVER:
         store.want(mailbox, "stopped", due_at=NEVER)
 
 
 def purge(store: Store, publisher: Publisher, clock: Clock, mailbox: MailboxId) -> None:
-    """Store that a mailbox is to be deleted with everything that was mirrored, and publish the work. Nothing takes it
-    back.
+    """Store that a mailbox is to be deleted with its mirror, and publish the work. Nothing takes it back.
 
     Raises:
         UnknownMailbox: not connected, or deleted already.
@@ -289,16 +273,14 @@ def _known(store: Store, mailbox: MailboxId) -> Mailbox:
 
 
 def request_run(store: Store, clock: Clock, mailbox: MailboxId, mode: Mode, run_id: str) -> str:
-    """Ask for a run and return the id under which it will be found.
+    """Ask for a run and return its id.
 
-    A run under way that does the same, as a first sync does, is joined. Only one request waits at a time: a second one
-    joins it, and makes it a full one if either asked for that. What is decided is stored only over the state that it
-    was decided on, so that of two requests made at once neither is lost.
+    A run under way that does the same, as a first sync does, is joined. Only one request waits: a second joins it, full
+    if either is. It is stored over the state it was decided on: none is lost.
 
     Args:
-        mailbox: the mailbox.
         mode: `full` or `audit`.
-        run_id: the id of the run if it is a new one.
+        run_id: of a new one.
 
     Raises:
         UnknownMailbox: not connected.
@@ -318,10 +300,10 @@ def request_run(store: Store, clock: Clock, mailbox: MailboxId, mode: Mode, run_
 
 
 def sweep(store: Store, publisher: Publisher, now: datetime) -> tuple[int, float]:
-    """Publish `sync` for each mailbox that is due: what makes lost notifications and crashes harmless.
+    """Publish `sync` for each mailbox that is due: lost notifications and crashes do no harm.
 
     Returns:
-        How many, and by how many seconds the most overdue of them is late, 0.0 if none is.
+        How many, and the seconds by which one is late at most.
     """
     count, overdue = 0, 0.0
     for due in store.due_mailboxes(now):
@@ -331,9 +313,7 @@ def sweep(store: Store, publisher: Publisher, now: datetime) -> tuple[int, float
 
 
 def renew(store: Store, publisher: Publisher, now: datetime) -> int:
-    """Publish `renew` for each watch that was not renewed today and return how many; name those that lapse soon, which
-    the renewals of the days before did not reach.
-    """
+    """Publish `renew` for each watch to be renewed and return how many; log those that lapse soon."""
     count = 0
     for due in store.watches_expiring(now + WATCH_RENEWAL):
         publisher.publish(due.mailbox, "renew")

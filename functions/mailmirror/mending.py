@@ -1,8 +1,8 @@
 """Mending: what a plan's items ask for, fetched from Gmail or taken out of the mirror.
 
-Knows: the ways an item is fetched, that a thread which cannot be read whole is read message by message, that what was
-listed and is not found is doubted before it is given up, and that what was not listed may be there all the same. Does
-not know: checkpoints. Law 6: every message of an item is brought, gone or parked.
+Knows: the ways an item is fetched; a thread not read whole is read message by message, what was listed and is not found
+is doubted first, what was not listed may be there. Does not know: checkpoints. Law 6: every message is brought, gone or
+parked.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from mailmirror.fetch import (
     Fetched,
     bring_labels,
+    carried,
     deleted_since,
     fetch_messages,
     look_up_fetched,
@@ -37,7 +38,7 @@ from mailmirror.slice import Slice
 
 
 def doubt(hold: Hold, run: Run, fetched: Fetched) -> None:
-    """Park what was listed lately and is not found, unless history tells that it was deleted since the signpost."""
+    """Park what was listed lately and is not found, unless history tells that it was deleted."""
     listed_at = run.listed_at
     if not fetched.gone or listed_at is None or hold.clock.now() - listed_at >= GONE_AFTER:
         return
@@ -49,21 +50,13 @@ def doubt(hold: Hold, run: Run, fetched: Fetched) -> None:
 def fetch_items(
     hold: Hold, run: Run, chosen: Sequence[Item], known: Mapping[ThreadId, Thread], origin: Origin
 ) -> Fetched:
-    """Fetch what plan items ask for.
-
-    Args:
-        hold: the lease.
-        run: the run whose plan it is.
-        chosen: the items.
-        known: their threads as mirrored now; what live sync has brought since the plan was made is not fetched again.
-        origin: what the deltas will say.
-    """
+    """Fetch what plan items ask for, except what live sync brought since; `known` is the mirror now."""
     singles: dict[MessageId, ThreadId] = {}
     whole: dict[bool, list[Item]] = {False: [], True: []}
     result = Fetched(origin)
     for item in chosen:
         entries = known[item.thread_id].messages if item.thread_id in known else {}
-        complete = {i for i, entry in entries.items() if entry.stored != "none" or not hold.mailbox.policy.bodies}
+        complete = {i for i, entry in entries.items() if entry.stored != "none" or not hold.policy.bodies}
         again = item.stale or run.mode == "full"
         wanted = item.get if again else tuple(m for m in item.get if m not in complete)
         every = dict.fromkeys((*wanted, *item.look, *(entries if item.stale else ())), item.thread_id)
@@ -77,16 +70,16 @@ def fetch_items(
                 whole[item.way == "minimal"].append(item)
     ahead: Fetched | None = None
     if whole[False]:
-        # What is asked for by itself comes with the whole threads, and what they turn out to lack after them.
+        # `singles` come with the threads, what those lack after them.
         ids = [item.thread_id for item in whole[False]]
-        found, threads = hold.gmail.gets(list(singles), ids, bodies=hold.mailbox.policy.bodies)
+        found, threads = hold.gmail.gets(list(singles), ids, hold.keeper)
         ahead = settle(hold, singles, found, origin=origin)
         rest = _take_threads(hold, whole[False], known, result, threads)
         singles = {i: thread_id for i, thread_id in rest.items() if i not in found}
     if whole[True]:
-        threads = hold.gmail.threads([item.thread_id for item in whole[True]], minimal=True)
+        threads = hold.gmail.thread_states([item.thread_id for item in whole[True]])
         singles |= _take_threads(hold, whole[True], known, result, threads)
-    # A message of a thread that is gone may have moved to another one that was fetched as well.
+    # One of a thread that is gone may have moved to one fetched.
     for message in result.messages:
         result.gone.pop(message.id, None)
     if ahead is not None:
@@ -104,16 +97,10 @@ def fetch_items(
 def delete(
     hold: Hold, run: Run, chosen: Sequence[tuple[ThreadId, Remove | Strip]], origin: Origin
 ) -> tuple[list[Slice], list[Parked]]:
-    """Work out how messages, or their bodies, are taken out of the mirror; those in doubt are asked for first.
-
-    Args:
-        hold: the lease.
-        run: the run whose plan it is.
-        chosen: what is to be taken away, each with the thread that had it when the plan was made.
-        origin: what the deltas will say.
+    """Take messages, or their bodies, out of the mirror; those in doubt are asked for first.
 
     Returns:
-        What has to be written, and the messages that could not be read.
+        What has to be written, and what could not be read.
     """
     threads = {thread_id for thread_id, _ in chosen}
     sheet = open_sheet(hold, hold.store.threads(hold.mailbox.email_address, threads), threads, origin)
@@ -121,30 +108,30 @@ def delete(
     entries = {message_id: entry for message_id in extras if (entry := sheet.entry(message_id)) is not None}
     asked = {i: extras[i] for i, entry in entries.items() if _may_stay(entry, run)}
     fetched = fetch_messages(hold, asked, origin=origin)
-    # What nothing touched is gone if neither the listing nor messages.get has it.
+    # Untouched, not listed, not found: gone.
     sure = {i: fetched.gone.pop(i) for i in list(fetched.gone) if entries[i].history_id <= run.signpost}
     doubt(hold, run, fetched)
     fetched.gone |= sure
     look_up_fetched(hold, sheet, fetched)
-    bring_labels(hold, {label for message in fetched.messages for label in message.label_ids})
     edits: list[Edit] = [Bring(message) for message in fetched.messages]
     edits += [edit for _, edit in chosen if edit.message_id not in asked or edit.message_id in fetched.gone]
-    return sheet.slices(edits), fetched.parked
+    bring_labels(hold, carried(edits))
+    parts = sheet.slices(edits)
+    fetched.park_refused(hold, sheet)
+    return parts, fetched.parked
 
 
 def _may_stay(entry: Entry, run: Run) -> bool:
-    """Return whether Gmail is asked for an extra before it is deleted.
-
-    What something touched since the comparison may have come back, or may not; and a listing that was narrowed by date
-    is a search, which is no proof that a message does not exist. What the policy does not want goes either way.
+    """Return whether Gmail is asked for an extra: one touched since may be back, and a listing by date is a search, no
+    proof. What the policy does not want goes.
     """
-    if not run.policy.wants(entry.label_ids, entry.internal_date):
+    if not run.rule.wants(entry.label_ids, entry.internal_date):
         return False
-    return entry.history_id > run.signpost or run.policy.since is not None
+    return entry.history_id > run.signpost or run.since is not None
 
 
 def _newest(messages: Iterable[Message]) -> list[Message]:
-    """Return one copy of each message: one that was moved while its threads were fetched came with both of them."""
+    """Return one copy of each: one moved meanwhile came with both threads."""
     found: dict[MessageId, Message] = {}
     for message in messages:
         before = found.get(message.id)
@@ -160,17 +147,17 @@ def _take_threads(
     result: Fetched,
     answers: Mapping[ThreadId, FetchedThread | Gone | Failed],
 ) -> dict[MessageId, ThreadId]:
-    """Take whole threads into `result` and return the messages that have to be fetched one by one."""
+    """Take threads into `result` and return what to fetch one by one."""
     singles: dict[MessageId, ThreadId] = {}
     for item in items:
         match answers[item.thread_id]:
             case FetchedThread() as thread:
                 for message_id, message in thread.messages.items():
                     if isinstance(message, Message):
-                        result.take(hold, message)
+                        result.messages.append(message)
                     else:
                         result.park(hold, message_id, item.thread_id, message.reason)
-                # What was listed in this thread and is not in it was deleted or moved: it is asked for by itself.
+                # Listed and not in it: deleted or moved.
                 singles |= {i: item.thread_id for i in item.get if i not in thread.messages}
                 result.edits += [Refresh(state.id, state.label_ids, state.history_id) for state in thread.states]
                 result.edits.append(Confirm(thread.id, thread.history_id))
@@ -182,6 +169,6 @@ def _take_threads(
 
 
 def _all(item: Item, known: Mapping[ThreadId, Thread]) -> tuple[MessageId, ...]:
-    """Return the messages an item is about: those to bring, and all mirrored ones if the thread is stale."""
+    """Return the messages an item is about."""
     mirrored = known[item.thread_id].messages if item.stale and item.thread_id in known else ()
     return tuple(dict.fromkeys((*item.get, *mirrored)))

@@ -1,14 +1,13 @@
 """The mirror: what has to be written so that threads and messages equal Gmail after some edits.
 
-Knows: the documents of messages and threads, what a thread document says about its messages, and the delta entries an
-edit leaves. Does not know: where edits come from, the store, or the lease. It keeps the mirror's half of law 3: an edit
-applied twice, or on a newer copy, changes nothing.
+Knows: the documents that an edit changes, its delta, and what fits into a commit. Does not know: what a thread document
+says (`threads`), where edits come from, store or lease. Its half of law 3: an edit applied twice, or on a newer copy,
+changes nothing.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from mailmirror.documents import to_document
 from mailmirror.history import Step, replay
@@ -25,20 +24,20 @@ from mailmirror.model import (
     Thread,
     ThreadId,
 )
-from mailmirror.slice import MAX_DOCUMENT, MIRROR_BYTES, MIRROR_WRITES, Slice, Write, weigh
+from mailmirror.slice import MIRROR_BYTES, MIRROR_WRITES, Slice, Write, weigh
+from mailmirror.threads import entry_of, entry_weight, has_room, thread_document, thread_weight
 
-MAX_PARTICIPANTS = 100
 OUTDATED = "Gmail gave a copy that is older than the mirror's."
-# Sender, subject and snippet as a thread document repeats them, in characters each; the message document has them
-# whole.
-MAX_SUMMARY = 500
+CROWDED = "Its thread has more messages than one document can list."
 NO_BODY = Body(stored="none")
+# Bytes of a label, all places together.
+_LABEL_WEIGHT = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Bring:
-    """Write a fetched message. `steps` are label changes that may be newer than the copy; `rewrite` replaces a known
-    one, and so does a copy that has a body where the mirror has none, or the other way round.
+    """Write a fetched message; `steps` may be newer. A known one is replaced if `rewrite`, if copy and mirror differ in
+    having a body, or if the copy has objects, which must be named.
     """
 
     message: Message
@@ -48,7 +47,7 @@ class Bring:
 
 @dataclass(frozen=True, slots=True)
 class Relabel:
-    """Apply label changes to a message that is mirrored."""
+    """Apply label changes to a mirrored message."""
 
     message_id: MessageId
     steps: tuple[Step, ...]
@@ -56,7 +55,7 @@ class Relabel:
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
-    """Set a mirrored message's labels to what Gmail said at a history id."""
+    """Set the labels to Gmail's at a history id."""
 
     message_id: MessageId
     label_ids: frozenset[LabelId]
@@ -65,7 +64,7 @@ class Refresh:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """Remove a message that does not exist any more."""
+    """Remove a message."""
 
     message_id: MessageId
     record_id: HistoryId = 0
@@ -73,14 +72,14 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """Take away the body of a mirrored message, and what it tells of attachments: the policy leaves bodies out."""
+    """Remove body, attachments and objects of a message."""
 
     message_id: MessageId
 
 
 @dataclass(frozen=True, slots=True)
 class Confirm:
-    """Note that a thread was compared with Gmail at a history id."""
+    """Note up to where a thread was compared."""
 
     thread_id: ThreadId
     history_id: HistoryId
@@ -92,8 +91,7 @@ Edit = Bring | Relabel | Refresh | Remove | Strip | Confirm
 class Sheet:
     """Threads as stored, the edits made to them, and what has to be written for it.
 
-    One sheet serves as long as the lease is held and its slices are committed in order: it knows what the ones before
-    wrote.
+    It serves while the lease is held and its slices are committed in order.
     """
 
     def __init__(
@@ -111,15 +109,11 @@ class Sheet:
         """Start from the mirror as it is.
 
         Args:
-            known: mirrored threads; every thread an edit names must be among them, or not be mirrored.
-            policy: which messages are mirrored, and whether with their bodies; a message that it does not want leaves
-                the mirror.
-            origin: what brought the edits.
+            known: every thread an edit names, if it is mirrored.
+            policy: a message that it does not want leaves the mirror.
             now: the time of `syncedAt`.
-            looked_up: the threads that were looked for, mirrored or not.
-            wary: whether a message that seems to be new may have a document all the same; otherwise the commit that
-                brings it is refused in that case.
-            max_writes, max_bytes: the most a slice may hold.
+            looked_up: threads, mirrored or not.
+            wary: a message that seems new may have a document; else its commit is refused.
         """
         self.policy = policy
         self.origin = origin
@@ -136,14 +130,15 @@ class Sheet:
         self.blobs: list[MessageId] = []
         self.messages = 0
         self.weight = 0
-        # Messages of which Gmail gave a copy older than the mirror's: they have to be fetched again.
+        # To be fetched again: `OUTDATED`, `CROWDED`.
         self.outdated: list[MessageId] = []
+        self.crowded: dict[MessageId, ThreadId] = {}
         self.wary = wary
         self.looked_up: set[ThreadId] = set()
         self.add(known, looked_up)
 
     def add(self, known: Mapping[ThreadId, Thread], looked_up: Iterable[ThreadId] = ()) -> None:
-        """Take in more threads as stored; those already on the sheet stay as they are."""
+        """Take in more threads; known ones stay."""
         self.looked_up.update(known, looked_up)
         for thread_id, thread in known.items():
             if thread_id not in self.entries:
@@ -154,34 +149,56 @@ class Sheet:
                     self.places.setdefault(message_id, []).append(thread_id)
 
     def entry(self, message_id: MessageId) -> Entry | None:
-        """Return the message as mirrored, None if it is not."""
+        """Return a message as mirrored."""
         found = self.found(message_id)
         return found[-1][1] if found else None
 
     def place(self, message_id: MessageId) -> ThreadId | None:
-        """Return the thread that lists the message, None if it is not mirrored."""
+        """Return the thread that lists a message."""
         found = self.found(message_id)
         return found[-1][0] if found else None
 
     def found(self, message_id: MessageId) -> list[tuple[ThreadId, Entry]]:
-        """Return the threads that list the message: one, or two while Gmail is moving it."""
+        """Return the threads that list a message: two while Gmail moves it."""
         return [(place, self.entries[place][message_id]) for place in self.places.get(message_id, ())]
 
     def slices(self, edits: Iterable[Edit]) -> list[Slice]:
-        """Apply edits and return what has to be written, cut to what one commit may hold; nothing when nothing changes.
-
-        Args:
-            edits: in the order in which they happened. Copies older than the mirror's are noted in `outdated`.
-        """
+        """Apply edits in order and return what has to be written; what cannot be is in `outdated` or `crowded`."""
         parts: list[Slice] = []
         for edit in edits:
+            if self.dirty and self.weight + self._weight(edit) > self.max_bytes:
+                parts.append(self._close())
             self._apply(edit)
-            # A slice closes before the next edit could overflow it: that may write a message that two threads list.
-            full = len(self.writes) + len(self.dirty) > self.max_writes - 4
-            if full or self.weight > self.max_bytes - MAX_DOCUMENT:
+            # Room for one that two threads list.
+            if len(self.writes) + len(self.dirty) > self.max_writes - 4:
                 parts.append(self._close())
         rest = self._close()
         return [*parts, rest] if rest.writes else parts
+
+    def _weight(self, edit: Edit) -> int:
+        """Return the bytes that an edit may add, at the most."""
+        if isinstance(edit, Confirm):
+            return self._thread_weight(edit.thread_id)
+        message_id = edit.message.id if isinstance(edit, Bring) else edit.message_id
+        threads = dict.fromkeys(self.places.get(message_id, ()))
+        labels = max((len(entry.label_ids) for _, entry in self.found(message_id)), default=0)
+        weight = 1_000
+        match edit:
+            case Bring(message, steps):
+                threads[message.thread_id] = None
+                labels += len(message.label_ids) + sum(len(step.added) for step in steps)
+                weight += weigh(to_document(message))
+            case Relabel(_, steps):
+                labels += sum(len(step.added) for step in steps)
+            case Refresh(_, label_ids):
+                labels += len(label_ids)
+        return weight + _LABEL_WEIGHT * labels + sum(map(self._thread_weight, threads))
+
+    def _thread_weight(self, thread_id: ThreadId) -> int:
+        """Return the bytes that a thread may add, at the most."""
+        if thread_id in self.dirty:
+            return 0
+        return thread_weight(self.entries.get(thread_id, {}).values())
 
     def _apply(self, edit: Edit) -> None:
         match edit:
@@ -219,20 +236,25 @@ class Sheet:
             for place in places:
                 self._remove(message.id, place, history_id)
             return
-        if message.body.truncated and not self.policy.wants(message.label_ids, message.internal_date):
-            # When it was read it was not wanted, and so its body was not stored.
+        if _incomplete(message) and not self.policy.wants(message.label_ids, message.internal_date):
+            # Not wanted when read, it is not in the bucket.
             self.outdated.append(message.id)
             return
-        stored = {entry.stored for _, entry in self.found(message.id)}
+        current = replace(message, label_ids=labels, history_id=history_id)
+        new = entry_of(current)
+        if message.thread_id not in places and not has_room(self.entries.get(message.thread_id, {}).values(), new):
+            self.crowded[message.id] = message.thread_id
+            return
+        had_objects = any(entry.objects for _, entry in self.found(message.id))
         for place in places:
             if place != message.thread_id:
-                # Gmail moved the message to another thread: the old one loses it in the commit that gives it to the new
-                # one.
+                # Gmail moved it: one commit takes and gives it.
                 self._drop_entry(message.id, place, history_id)
                 self._note(Change("messageDeleted", message.id, place))
         entry = self.entries.get(message.thread_id, {}).get(message.id)
         if entry is not None and places == (message.thread_id,):
-            if not edit.rewrite and (entry.stored == "none") == (message.body.stored == "none"):
+            same = (entry.stored == "none") == (message.body.stored == "none") and not message.objects
+            if same and not edit.rewrite:
                 self._relabel(message.id, message.thread_id, entry, labels, history_id)
                 return
             self._note_labels(message.id, message.thread_id, entry.label_ids, labels)
@@ -241,20 +263,10 @@ class Sheet:
         if entry is None:
             self.messages += 1
             self.places.setdefault(message.id, []).append(message.thread_id)
-        entry = Entry(
-            label_ids=labels,
-            internal_date=message.internal_date,
-            history_id=history_id,
-            from_=message.headers.from_[:MAX_SUMMARY],
-            subject=message.headers.subject[:MAX_SUMMARY],
-            snippet=message.snippet[:MAX_SUMMARY],
-            stored=message.body.stored,
-        )
-        if "storage" in stored and entry.stored != "storage":
+        if had_objects:
             self.blobs.append(message.id)
-        self.entries.setdefault(message.thread_id, {})[message.id] = entry
-        self.weight += _entry_weight(entry)
-        current = replace(message, label_ids=labels, history_id=history_id)
+        self.entries.setdefault(message.thread_id, {})[message.id] = new
+        self.weight += entry_weight(new)
         document = to_document(current) | {"origin": self.origin, "syncedAt": self.now}
         self._write(Write("put" if places or self.wary else "create", ("messages", message.id), document))
         self._touch(message.thread_id, history_id)
@@ -272,7 +284,7 @@ class Sheet:
             return
         if history_id <= entry.history_id and labels == entry.label_ids:
             return
-        # A change that comes to nothing still moves the history id: it proves that the message was there then.
+        # A change to nothing proves that the message was there.
         self.entries[thread_id][message_id] = replace(entry, label_ids=labels, history_id=history_id)
         self._note_labels(message_id, thread_id, entry.label_ids, labels)
         fields = {"labelIds": sorted(labels), "historyId": history_id, "syncedAt": self.now}
@@ -283,15 +295,15 @@ class Sheet:
         for place, entry in self.found(message_id):
             if entry.stored == "none":
                 continue
-            if entry.stored == "storage":
+            if entry.objects:
                 self.blobs.append(message_id)
-            self.entries[place][message_id] = replace(entry, stored="none")
-            fields = {"body": to_document(NO_BODY), "attachments": [], "syncedAt": self.now}
+            self.entries[place][message_id] = replace(entry, stored="none", has_attachments=False, objects=0)
+            fields = {"body": to_document(NO_BODY), "attachments": [], "objects": [], "syncedAt": self.now}
             self._write(Write("merge", ("messages", message_id), fields))
             self._touch(place, entry.history_id)
 
     def _remove(self, message_id: MessageId, thread_id: ThreadId, history_id: HistoryId) -> None:
-        if self.entries[thread_id][message_id].stored == "storage":
+        if self.entries[thread_id][message_id].objects:
             self.blobs.append(message_id)
         self._drop_entry(message_id, thread_id, history_id)
         self._note(Change("messageDeleted", message_id, thread_id))
@@ -316,16 +328,15 @@ class Sheet:
 
     def _touch(self, thread_id: ThreadId, history_id: HistoryId) -> None:
         self.history_ids[thread_id] = max(self.history_ids.get(thread_id, 0), history_id)
-        if thread_id not in self.dirty:
-            self.dirty[thread_id] = None
-            self.weight += 6_000 + sum(map(_entry_weight, self.entries[thread_id].values()))
+        self.weight += self._thread_weight(thread_id)
+        self.dirty[thread_id] = None
 
     def _write(self, write: Write) -> None:
         self.writes.append(write)
         self.weight += 200 if write.data is None else weigh(write.data)
 
     def _close(self) -> Slice:
-        """Return what has been gathered and start the next slice from there."""
+        """Return the slice and start the next."""
         before = len(self.stored)
         writes = list(self.writes)
         for thread_id in self.dirty:
@@ -350,38 +361,11 @@ class Sheet:
 
 
 def without_body(message: Message) -> Message:
-    """Return a message as it is mirrored where the policy leaves bodies out, what it tells of attachments included."""
-    return message if message.body == NO_BODY else replace(message, body=NO_BODY, attachments=())
+    """Return a message as mirrored without body and attachments."""
+    truncated = tuple(name for name in message.truncated if not name.startswith(("body.", "attachments")))
+    return replace(message, body=NO_BODY, attachments=(), objects=(), truncated=truncated)
 
 
-def thread_document(thread: Thread) -> dict[str, Any]:
-    """Return the document of a thread, everything in it derived from its messages.
-
-    Args:
-        thread: a thread with at least one message.
-
-    Returns:
-        The fields of `mailboxes/{m}/threads/{id}`: subject of the oldest message, snippet of the newest, senders oldest
-        first.
-    """
-    by_age = sorted(thread.messages.items(), key=lambda item: (item[1].internal_date, item[0]))
-    entries = [entry for _, entry in by_age]
-    return to_document(thread) | {
-        "subject": entries[0].subject,
-        "participants": list(_distinct(entry.from_ for entry in entries))[:MAX_PARTICIPANTS],
-        "messageCount": len(entries),
-        "unreadCount": sum("UNREAD" in entry.label_ids for entry in entries),
-        "labelIds": sorted(frozenset().union(*(entry.label_ids for entry in entries))),
-        "firstMessageAt": entries[0].internal_date,
-        "lastMessageAt": entries[-1].internal_date,
-        "snippet": entries[-1].snippet,
-    }
-
-
-def _entry_weight(entry: Entry) -> int:
-    """Return the bytes an entry adds to its thread document at the most, a character being up to four."""
-    return 600 + 80 * len(entry.label_ids) + 4 * (2 * len(entry.from_) + len(entry.subject) + len(entry.snippet))
-
-
-def _distinct(items: Iterable[str]) -> dict[str, None]:
-    return {item: None for item in items if item}
+def _incomplete(message: Message) -> bool:
+    """Return whether it lacks what is in the bucket, or Gmail keeps back."""
+    return message.body.truncated or "attachments.uri" in message.truncated

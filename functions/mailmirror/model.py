@@ -1,14 +1,15 @@
 """The values Mailmirror speaks in: frozen, without behaviour beyond questions about themselves.
 
-Knows: what a mailbox, lease, run, message, thread and delta are. Does not know: where they are stored (`documents` and
-the adapters) or how they change (`history`, `mirror`, `engine`). History ids are integers, times are aware, ids are
-Gmail's.
+Knows: what a mailbox, lease, run, message, thread and delta are. Does not know: where they are stored or how they
+change. Times are aware, ids Gmail's.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 MailboxId = str
 MessageId = str
@@ -18,14 +19,25 @@ HistoryId = int
 
 Phase = Literal["connecting", "backfilling", "live", "recovering", "throttled", "reauth_required", "stopped", "purging"]
 Origin = Literal["live", "backfill", "repair"]
-# What somebody wants of a mailbox; the phase says how far that is.
+# By somebody; the phase says how far that is.
 Wanted = Literal["live", "stopped", "purged"]
 Mode = Literal["first", "repair", "full", "audit", "policy"]
-# Where the body of a mirrored message is; `none` where the policy leaves bodies out.
+# Of bodies; `none`: left out.
 Stored = Literal["inline", "storage", "none"]
+# By a deployment, at the most; `metadata`: no bodies, nothing of attachments.
+ContentKept = Literal["full", "metadata"]
+# `mixed`: workers of two deployments brought messages.
+ContentMirrored = Literal["full", "metadata", "mixed"]
+# Their bytes, in Cloud Storage.
+AttachmentsKept = Literal["none", "store"]
+# By the sender, of the whole message.
+Protection = Literal["none", "signed", "encrypted"]
+# `inline`: a picture that the HTML shows, or another form of the text; `calendar`: the invitation; `signature`,
+# `encrypted`: of a signed message, the content of an encrypted one.
+AttachmentKind = Literal["file", "inline", "message", "calendar", "signature", "encrypted"]
 Stage = Literal["listing", "planning", "fetching", "deleting", "closing", "finished"]
 Listing = Literal["messages", "excluded", "threads"]
-# What the Directory API says of somebody; `external` is whoever is no active user of this Workspace account.
+# By the Directory API; `external` is no active user of this Workspace account.
 Standing = Literal["active", "suspended", "archived", "no_mailbox", "external", "group"]
 ChangeType = Literal["messageAdded", "messageDeleted", "labelsChanged"]
 
@@ -35,12 +47,12 @@ class Policy:
     """Which messages of a mailbox are mirrored, and how much of each.
 
     Attributes:
-        include_spam_trash: mirror messages in SPAM and TRASH; without it they leave the mirror as if deleted.
-        drafts: mirror drafts; every automatic save of a draft is a new message in Gmail.
-        label_ids: mirror only messages with one of these labels; empty: whatever the labels.
-        exclude_label_ids: mirror no message with one of these labels.
-        since: mirror only messages that Gmail accepted at this time or later; None: however old.
-        bodies: mirror text, html and attachment names; without it headers, labels and snippet alone.
+        include_spam_trash: without it SPAM and TRASH leave the mirror as if deleted.
+        drafts: every automatic save of one is a new message.
+        label_ids: only messages with one of these; empty: any.
+        since: only messages that Gmail accepted then or later.
+        newest_days: only of so many whole days in UTC: what gets older leaves the mirror.
+        bodies: without it headers, labels and snippet alone.
     """
 
     include_spam_trash: bool = True
@@ -48,29 +60,39 @@ class Policy:
     label_ids: tuple[LabelId, ...] = ()
     exclude_label_ids: tuple[LabelId, ...] = ()
     since: datetime | None = None
+    newest_days: int | None = None
     bodies: bool = True
 
+    def at(self, now: datetime) -> "Policy":
+        """Return this policy on the day of `now`, with `since` for `newest_days`."""
+        if self.newest_days is None:
+            return self
+        midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        # The calendar begins in the year 1.
+        newest = midnight - min(timedelta(days=self.newest_days), midnight - EPOCH)
+        return replace(self, since=newest if self.since is None else max(self.since, newest), newest_days=None)
+
     def excluded_labels(self) -> frozenset[LabelId]:
-        """Return the labels that keep a message out of the mirror."""
+        """Return the labels that keep a message out."""
         excluded = frozenset(self.exclude_label_ids)
         if not self.include_spam_trash:
             excluded |= {"SPAM", "TRASH"}
         return excluded if self.drafts else excluded | {"DRAFT"}
 
     def wants(self, label_ids: frozenset[LabelId], internal_date: datetime | None = None) -> bool:
-        """Return whether a message with these labels and this date belongs in the mirror; None: the date is unknown."""
+        """Return whether such a message is mirrored; None: date unknown."""
         if label_ids & self.excluded_labels() or (self.label_ids and not label_ids.intersection(self.label_ids)):
             return False
         return self.since is None or internal_date is None or internal_date >= self.since
 
     def enters(self, added: frozenset[LabelId], removed: frozenset[LabelId]) -> bool:
-        """Return whether a change of labels may bring a message into the policy that was outside of it."""
+        """Return whether a change of labels may bring a message in."""
         return bool(removed & self.excluded_labels() or added.intersection(self.label_ids))
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Gmail's promise to publish changes; `expires_at` in the past means there is none."""
+    """Gmail's promise to publish changes until `expires_at`."""
 
     expires_at: datetime
     history_id: HistoryId = 0
@@ -80,27 +102,26 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One reconciliation, from start to finish, over many steps. Its fields are the checkpoint to resume from.
+    """One reconciliation over many steps; the checkpoint to resume from.
 
     Attributes:
-        anchor: the mirror was complete up to this history id when the run began; threads changed after it are stale.
-        signpost: the mailbox's history id read before the listing.
-        policy: which messages the run lists and compares by; another one on the mailbox makes it list again.
-        listing: which listing is being read; `page_token` is its checkpoint.
-        scope: which of the labels that narrow this listing is being read.
-        first_page, pages: manifest documents `first_page` to `pages` - 1 belong to the current listing; earlier ones to
-            a listing that had to be started again.
-        plan_after: planning has compared all threads up to this id.
+        anchor: up to it the mirror was complete when the run began; threads changed later are stale.
+        signpost: the mailbox's history id before the listing.
+        policy: another one makes it list again.
+        since: no older messages are compared; fixed by the listing, because days pass.
+        listing, page_token: being read.
+        scope: which of the labels that narrow it.
+        first_page, pages: manifest documents `first_page` to `pages` - 1 are this listing's; before, an earlier one's.
+        plan_after: threads up to it are compared.
         listed_at: when the listing was complete.
-        first_plan, plans: plan documents `first_plan` to `plans` - 1 belong to the current listing.
-        at, offset: fetching: the plan document in hand and the items of it that are done. Deleting: the next plan
-            document.
-        listed: messages in the listing that the policy wants.
+        first_plan, plans: plan documents, likewise.
+        at, offset: the plan document in hand (deleting: the next), its items done.
+        listed: messages that the policy wants.
         done, total: messages fetched and to be fetched.
-        found: messages that existed, were wanted and were not in the mirror until this run brought them.
-        extra, removed: mirrored messages that the complete listing does not have, and those of them deleted.
-        units, rejected: quota units spent by the run and calls refused for quota.
-        paused_until: the day's quota is used up, and live mail alone goes on until then.
+        found: messages brought into the mirror.
+        extra, removed: mirrored messages that the listing does not have, and those deleted.
+        units, rejected: quota units spent, calls refused for quota.
+        paused_until: the day's quota is used up; live mail goes on.
     """
 
     id: str
@@ -110,6 +131,7 @@ class Run:
     signpost: HistoryId
     started_at: datetime
     policy: Policy = Policy()
+    since: datetime | None = None
     stage: Stage = "listing"
     listing: Listing = "messages"
     scope: int = 0
@@ -140,18 +162,19 @@ class Run:
     error: str | None = None
 
     @property
+    def rule(self) -> Policy:
+        """To list and compare by."""
+        return replace(self.policy, since=self.since, newest_days=None)
+
+    @property
     def active(self) -> bool:
-        """Whether there is work left in this run."""
+        """Whether there is work left."""
         return self.stage != "finished"
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What the last completed run found.
-
-    `missing` and `extra` are, after an audit, what the mirror lacked or had too much before the audit mended it; after
-    any other run what is still missing, which is what was parked.
-    """
+    """What the last completed run found; an audit mended `missing` and `extra`, else `missing` are the parked."""
 
     listed: int
     mirrored: int
@@ -163,7 +186,7 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many messages and threads the mirror has, and how many messages are parked."""
+    """In the mirror, and parked messages."""
 
     messages: int = 0
     threads: int = 0
@@ -172,10 +195,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """The level of the mailbox's token bucket, in quota units, at a time.
-
-    `today` are the units spent since midnight UTC before `at`.
-    """
+    """A token bucket's units; `today`: spent since midnight UTC."""
 
     units: float
     at: datetime
@@ -184,10 +204,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why the mailbox is not up to date, in words.
-
-    `at` is when it was last met, `since` when it was first met in a row.
-    """
+    """Why a mailbox is not up to date: last met `at`, in a row `since`."""
 
     code: str
     message: str
@@ -198,7 +215,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """A run somebody asked for; it starts when no other run is under way."""
+    """A run to start when no other is under way."""
 
     run_id: str
     mode: Mode
@@ -207,7 +224,7 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class Unreached:
-    """A hint above anything Gmail's history shows, and since when."""
+    """A hint above all of Gmail's history, and since when."""
 
     history_id: HistoryId
     since: datetime
@@ -215,13 +232,7 @@ class Unreached:
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """A mailbox's deletion under way: what is gone so far, by the collection it was in.
-
-    Attributes:
-        documents: deleted documents by collection: `messages`, `threads`, `deltas` …
-        objects: deleted objects of large bodies.
-        started_at: when the first of it was deleted.
-    """
+    """A deletion under way: documents gone so far by collection, and objects."""
 
     started_at: datetime
     documents: Mapping[str, int] = field(default_factory=dict)
@@ -230,17 +241,12 @@ class Purge:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a deletion came to: document `receipts/{mailbox}`, all that is left of a purged mailbox until `expire_at`.
+    """What a deletion came to: document `receipts/{mailbox}`, all that is left of a mailbox until `expire_at` (TTL).
 
     Attributes:
-        email_address: the mailbox.
-        documents: deleted documents by collection, the mailbox's own document and lease not counted.
-        objects: deleted objects of large bodies.
-        secrets: deleted secrets: the refresh token, where there was one.
-        watch_stopped: whether Gmail confirmed that it stops notifying, or never notified; otherwise the watch lapses
-            within 7 days.
-        started_at, purged_at: when.
-        expire_at: for a TTL policy.
+        documents: by collection, without the mailbox's own and the lease.
+        secrets: refresh tokens.
+        watch_stopped: Gmail confirmed it, or never notified; otherwise the watch lapses within 7 days.
     """
 
     email_address: MailboxId
@@ -257,10 +263,10 @@ class Receipt:
 class Mailbox:
     """The state of one mailbox: document `mailboxes/{id}`.
 
-    `hint`, `policy`, `watch`, `request`, `wanted` and `next_due_at` are also written by workers that hold no lease; all
-    other fields are written only by a commit under the lease, and `revision` counts those commits, from a number on
-    that no earlier life of the mailbox has reached. `suspect` are the messages that were in hand when workers died, and
-    how often each was taken in hand.
+    Workers without a lease write `hint`, `policy`, `watch`, `request`, `wanted` and `next_due_at`, too; all else only
+    commits under it. `revision` counts those, from a number that no earlier life reached. `suspect`: how often a
+    message was in hand when workers died. `content`: as the worker before found it. What is older than `aged_to` has
+    left.
     """
 
     email_address: MailboxId
@@ -270,6 +276,8 @@ class Mailbox:
     phase: Phase = "connecting"
     wanted: Wanted = "live"
     policy: Policy = Policy()
+    content: ContentMirrored = "full"
+    aged_to: datetime | None = None
     cursor: HistoryId = 0
     hint: HistoryId = 0
     request: RunRequest | None = None
@@ -294,23 +302,23 @@ class Mailbox:
 
     @property
     def active_run(self) -> Run | None:
-        """The run under way, if there is one."""
+        """The run under way."""
         return self.run if self.run is not None and self.run.active else None
 
     @property
     def pending_request(self) -> RunRequest | None:
-        """The requested run that has not been started yet, if there is one."""
+        """The requested run not started."""
         return self.request if self.request is not None and self.request.run_id != self.request_done else None
 
     @property
     def unfinished(self) -> bool:
-        """Whether reconciliation is under way or due: never synced, a run open, or one requested."""
+        """Whether never synced, or a run is left."""
         return self.cursor == 0 or self.active_run is not None or self.pending_request is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A mailbox for which something is due, and when: it is to be looked at, or its watch lapses."""
+    """When to look at a mailbox, or a watch lapses."""
 
     mailbox: MailboxId
     at: datetime
@@ -318,14 +326,13 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to write one mailbox, for a while: document `leases/{mailbox}`.
+    """The right to write one mailbox for a while: document `leases/{mailbox}`.
 
     Attributes:
-        owner: the worker, empty when released.
-        token: grows by one with each acquisition.
-        expires_at: others may take the lease from then on.
-        revision: the mailbox's `revision` as of the last commit, so that a state read earlier is known to be current.
-        version: what the store compares to fence a commit; opaque.
+        owner: empty when released.
+        token: counts acquisitions.
+        revision: the mailbox's as of the last commit: whether a state read earlier is current.
+        version: the store's, to fence a commit; opaque.
     """
 
     owner: str
@@ -335,16 +342,13 @@ class Lease:
     version: Any = None
 
     def free(self, now: datetime) -> bool:
-        """Return whether anybody may take the lease at `now`."""
+        """Return whether anybody may take it."""
         return self.owner == "" or self.expires_at <= now
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A lease in hand with the mailbox as of the last commit under it.
-
-    `taken_over` tells that the holder before never released: it died or was too slow.
-    """
+    """`mailbox`: as of the last commit. `taken_over`: the holder before died or was too slow."""
 
     lease: Lease
     mailbox: Mailbox
@@ -352,48 +356,81 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Headers:
-    """The headers an application asks for, decoded; empty when absent."""
+class Address:
+    """Somebody a header names; the address in lower case."""
 
-    from_: str = ""
-    to: str = ""
-    cc: str = ""
-    bcc: str = ""
-    reply_to: str = ""
+    name: str = ""
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """The headers, decoded, in order; empty when absent.
+
+    Attributes:
+        from_: the first author.
+        to, cc, bcc, reply_to: with the members of groups.
+        subject: on one line.
+        date: the sender's; None when that is no date.
+        message_id, in_reply_to, references: with angle brackets.
+    """
+
+    from_: Address = Address()
+    to: tuple[Address, ...] = ()
+    cc: tuple[Address, ...] = ()
+    bcc: tuple[Address, ...] = ()
+    reply_to: tuple[Address, ...] = ()
     subject: str = ""
-    date: str = ""
+    date: datetime | None = None
     message_id: str = ""
-    in_reply_to: str = ""
-    references: str = ""
+    in_reply_to: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The text of a message: inline, at `uri` in Cloud Storage when it is too large for a document, or not mirrored.
+    """The text of a message, at `uri` in Cloud Storage when too large for a document.
 
-    `truncated` tells that `text` and `html` together with `uri` do not hold everything.
+    `rendered`: `text` was made of the HTML, there being no other.
     """
 
     text: str = ""
     html: str = ""
     stored: Stored = "inline"
     uri: str | None = None
+    rendered: bool = False
     truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """An attachment by name; Gmail's attachmentId is not kept because it changes with each messages.get."""
+    """An attachment. Gmail's attachmentId is not kept: it changes with each messages.get.
+
+    Attributes:
+        filename: the sender's.
+        mime_type: in lower case.
+        size: bytes.
+        content_id: in the HTML (`cid:…`), without angle brackets.
+        uri: in Cloud Storage, if kept.
+    """
 
     part_id: str
     filename: str
     mime_type: str
     size: int
+    kind: AttachmentKind = "file"
+    content_id: str = ""
+    uri: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message as fetched in full."""
+    """One message as it is mirrored.
+
+    Attributes:
+        objects: names in the bucket, each once; messages may share them.
+        truncated: fields, such as `headers.to`, that do not hold all.
+    """
 
     id: MessageId
     thread_id: ThreadId
@@ -405,6 +442,9 @@ class Message:
     headers: Headers = Headers()
     body: Body = Body()
     attachments: tuple[Attachment, ...] = ()
+    protection: Protection = "none"
+    objects: tuple[str, ...] = ()
+    truncated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,14 +454,14 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """What a fetch found instead of a message: it could not be read, and why."""
+    """Likewise: it could not be read."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class LabelState:
-    """The labels of one message at a history id, without its content (format minimal)."""
+    """A message's labels at a history id (format minimal)."""
 
     id: MessageId
     label_ids: frozenset[LabelId]
@@ -430,7 +470,7 @@ class LabelState:
 
 @dataclass(frozen=True, slots=True)
 class FetchedThread:
-    """A thread as fetched: `messages` in full, or `states` only when asked minimal."""
+    """A thread as fetched: `messages`, or `states` (format minimal)."""
 
     id: ThreadId
     history_id: HistoryId
@@ -440,20 +480,22 @@ class FetchedThread:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One message as its thread document lists it."""
+    """A message in its thread document. `has_attachments`: what a reader calls so."""
 
     label_ids: frozenset[LabelId]
     internal_date: datetime
     history_id: HistoryId
-    from_: str = ""
+    from_: Address = Address()
     subject: str = ""
     snippet: str = ""
+    has_attachments: bool = False
     stored: Stored = "inline"
+    objects: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """A thread as mirrored. `history_id` is the newest history id known to have touched it."""
+    """A thread as mirrored. `history_id`: the newest that touched it."""
 
     id: ThreadId
     history_id: HistoryId = 0
@@ -461,19 +503,28 @@ class Thread:
 
 
 @dataclass(frozen=True, slots=True)
+class Color:
+    """A label's, as #rrggbb."""
+
+    text_color: str
+    background_color: str
+
+
+@dataclass(frozen=True, slots=True)
 class Label:
-    """A label as labels.list gives it."""
+    """A label; only a user's own may have a colour."""
 
     id: LabelId
     name: str
     type: str = "user"
     message_list_visibility: str | None = None
     label_list_visibility: str | None = None
+    color: Color | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One entry of a delta. `messageAdded` of a message already known moves it to its thread."""
+    """`messageAdded` of a known message moves it to its thread."""
 
     type: ChangeType
     message_id: MessageId
@@ -484,7 +535,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What one commit changed in the mirror: document `deltas/{seq}`. `cursor` is the cursor after the commit."""
+    """What a commit changed: document `deltas/{seq}`. `cursor`: after it."""
 
     seq: int
     at: datetime
@@ -496,10 +547,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """A message that failed and waits for a retry: document `parked/{id}`.
-
-    `origin` is what its delta will say; `deadly` tells that workers died with it in hand.
-    """
+    """A failed message that waits for a retry: document `parked/{id}`. `deadly`: workers died with it."""
 
     id: MessageId
     thread_id: ThreadId
@@ -523,7 +571,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class MessageRef:
-    """A message as a history record names it; `label_ids` is None when the record does not tell."""
+    """A message in a history record; None: that does not tell."""
 
     id: MessageId
     thread_id: ThreadId
@@ -532,7 +580,7 @@ class MessageRef:
 
 @dataclass(frozen=True, slots=True)
 class LabelStep:
-    """A history record's change of one message's labels."""
+    """A message's labels."""
 
     message: MessageRef
     label_ids: frozenset[LabelId]
@@ -540,7 +588,7 @@ class LabelStep:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One history record. It can hold several kinds of change at once."""
+    """Several kinds of change at once."""
 
     id: HistoryId
     messages_added: tuple[MessageRef, ...] = ()
@@ -551,7 +599,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """One page of history.list. `history_id` is the head of the mailbox when this page was made."""
+    """A page of history.list; `history_id`: the mailbox's."""
 
     records: tuple[Record, ...]
     history_id: HistoryId
@@ -560,7 +608,7 @@ class HistoryPage:
 
 @dataclass(frozen=True, slots=True)
 class MessagePage:
-    """One page of messages.list: (message id, thread id) pairs."""
+    """A page of messages.list."""
 
     refs: tuple[tuple[MessageId, ThreadId], ...]
     next_page_token: str | None
@@ -568,7 +616,7 @@ class MessagePage:
 
 @dataclass(frozen=True, slots=True)
 class ThreadPage:
-    """One page of threads.list: (thread id, history id) pairs."""
+    """A page of threads.list."""
 
     refs: tuple[tuple[ThreadId, HistoryId], ...]
     next_page_token: str | None
@@ -576,7 +624,7 @@ class ThreadPage:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody the Directory API names, and whether there can be a mailbox of theirs."""
+    """Somebody the Directory API names."""
 
     address: MailboxId
     standing: Standing = "active"
@@ -584,7 +632,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class PeoplePage:
-    """One page of a group's members or of an organisational unit's users."""
+    """A page of a group's members or a unit's users."""
 
     people: tuple[Person, ...]
     next_page_token: str | None

@@ -1,7 +1,7 @@
 """The planner: what to fetch, how, in which order and at what cost.
 
 Knows: prices, the policy, and how a listing compares with the mirror. Does not know: Gmail or the store. Law 7: the
-cheaper way is chosen here, before the first call.
+cheaper way is chosen here, before a call.
 """
 
 import json
@@ -16,13 +16,15 @@ from mailmirror.model import Entry, HistoryId, MessageId, Policy, Record, Run, T
 Way = Literal["messages", "thread", "minimal"]
 Decision = Literal["fetch", "relabel", "remove", "ignore"]
 
-# The most label changes handled in one go; a slice closes earlier when it is full.
+# The most changes handled in one go.
 GROUP_CHANGES = 400
-# The most messages fetched before they are committed: so many fit into one commit, each with a thread of its own.
+# The most messages fetched for a commit, each with its own thread.
 GROUP_FETCHES = 170
-# Fetching for one slice lasts about this long, so that new mail never waits longer behind a run.
+# The same with attachments: each takes a message's units, and time.
+STORED_FETCHES = 25
+# For a slice; new mail waits no longer.
 SLICE_SECONDS = 5.0
-# Threads compared, and so at most listed, in one plan document.
+# Threads compared for one plan document.
 PLAN_THREADS = 500
 
 
@@ -32,16 +34,13 @@ def decide(
     """Return what a net change asks for.
 
     Args:
-        change: the net change of one message.
-        entry: the message as mirrored, None if it is not.
-        policy: which messages are mirrored.
-        run: the run under way, if there is one.
+        entry: the message as mirrored.
+        run: the run under way.
         place: the thread that has it in the mirror; when history names another one, Gmail moved it.
 
-    A label change of a message that is not mirrored means that the mirror lacks it: it is fetched, unless a run under
-    way has it in its listing and will bring it. A message that enters the policy (out of TRASH, say) may not be in that
-    listing. Where the policy does not want all mail, such a message is most likely one that it leaves out, because it
-    is older or has none of the labels; fetching it would only prove that, for each old message that somebody relabels.
+    What is relabelled and not mirrored is fetched, unless a run lists it; one that enters the policy (out of TRASH,
+    say) may not be listed. A policy that does not want all mail most likely leaves it out: fetching would only prove
+    that.
     """
     if change.deleted:
         return "remove" if entry is not None else "ignore"
@@ -59,11 +58,9 @@ def decide(
 
 
 def leaves(change: NetChange, policy: Policy) -> bool:
-    """Return whether a net change may take a message out of the mirror, wherever it is mirrored.
+    """Return whether a net change may take a message out of the mirror, be it in another thread than history names.
 
-    Gmail may have moved the message before, and then the mirror has it in another thread than history names. A draft
-    that the policy leaves out was never mirrored. Where history does not tell the labels, what `decide` fetches needs
-    no answer, for the copy gives it.
+    A draft left out was never mirrored. What is fetched tells the labels that history does not.
     """
     if change.deleted:
         return True
@@ -80,10 +77,7 @@ def leaves(change: NetChange, policy: Policy) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Net changes handled together.
-
-    `cursor` is up to where the mirror is complete once they are applied: the last record before the next group's first.
-    """
+    """Net changes handled together; `cursor`: the last record before the next group's first."""
 
     changes: tuple[NetChange, ...]
     cursor: HistoryId
@@ -102,10 +96,8 @@ def groups(
 
     Args:
         changes: as `fold` returns them.
-        records: the page's records, in the order of their ids.
-        fetch: what was decided for each message.
-        max_fetches: the most messages to fetch in one group, at least one.
-        max_changes: the most changes in one group.
+        records: in the order of their ids.
+        max_fetches: at least one.
     """
     ids = [record.id for record in records]
     start = fetches = 0
@@ -113,7 +105,7 @@ def groups(
     for index, change in enumerate(changes):
         wants = fetch[change.message_id] == "fetch"
         if index > start and (fetches + wants > max_fetches or index - start >= max_changes):
-            # A record that several messages share may be cut here; the cursor then stays before it.
+            # The cursor stays before a record that is cut here.
             while position < len(ids) and ids[position] < change.first:
                 position += 1
             yield Group(tuple(changes[start:index]), ids[position - 1] if position else 0, last=False)
@@ -128,15 +120,13 @@ class Item:
     """What a plan says about one thread.
 
     Attributes:
-        thread_id: the thread.
         get: messages to bring in full.
-        stale: the labels of all its mirrored messages are to be compared with Gmail's.
-        way: one messages.get for each of `get`, one threads.get in full, or one threads.get for the labels only.
-        look: mirrored messages of which the listing does not tell enough: it has them in another thread, or it does not
-            have them though something touched them since the signpost. Each takes a messages.get.
-        extra: mirrored messages that the listing does not have, or that the policy does not want.
-        history_id: the thread's newest history id as listed; 0 when threads were not listed.
-        strip: mirrored messages whose body the policy leaves out.
+        stale: the labels of all mirrored ones are to be compared with Gmail's.
+        way: messages.get for each of `get`, one threads.get in full, or one for labels only.
+        look: mirrored ones listed in another thread, or not listed and touched since the signpost; a messages.get each.
+        extra: mirrored ones not listed, or not wanted.
+        history_id: as listed; 0 when threads were not listed.
+        strip: mirrored ones whose body the policy leaves out.
     """
 
     thread_id: ThreadId
@@ -150,7 +140,7 @@ class Item:
 
     @property
     def fetches(self) -> bool:
-        """Whether anything is to be fetched for this thread."""
+        """Whether it fetches anything."""
         return bool(self.get or self.look) or self.stale
 
 
@@ -166,10 +156,9 @@ class Manifest:
     """What a complete listing says of some threads.
 
     Attributes:
-        threads: the listed messages of each of them, without those the policy leaves out.
-        place: the thread of each of these messages, and of every message that is mirrored in one of the threads and
-            listed anywhere.
-        history_ids: each thread's newest history id, if threads were listed.
+        threads: the listed messages of each, without those the policy leaves out.
+        place: the thread of these, and of those mirrored in one of the threads and listed anywhere.
+        history_ids: if threads were listed.
     """
 
     threads: Mapping[ThreadId, frozenset[MessageId]]
@@ -177,7 +166,7 @@ class Manifest:
     history_ids: Mapping[ThreadId, HistoryId]
 
     def listed(self) -> frozenset[MessageId]:
-        """Return the listed messages of these threads."""
+        """Return the listed messages."""
         return frozenset[MessageId]().union(*self.threads.values())
 
 
@@ -186,7 +175,7 @@ def manifest(
     excluded: Set[MessageId],
     history_ids: Mapping[ThreadId, HistoryId],
 ) -> Manifest:
-    """Return the manifest of a listing, leaving out the messages in `excluded`."""
+    """Return the manifest of a listing without `excluded`."""
     place = {message_id: thread_id for message_id, thread_id in messages if message_id not in excluded}
     threads: dict[ThreadId, set[MessageId]] = {}
     for message_id, thread_id in place.items():
@@ -200,21 +189,16 @@ def compare(
     """Compare one thread of the listing with the mirror.
 
     Args:
-        listed: what the complete listing says of the thread and of the messages mirrored in it.
-        thread_id: the thread to compare.
-        mirrored: the thread as mirrored, None if it is not.
-        run: its mode, policy, anchor and signpost decide what counts as missing, stale and extra.
+        listed: tells of the thread and of the messages mirrored in it.
         prices: quota units by method.
 
     Returns:
-        What is to be done, None when there is no difference. *Missing*: listed, not mirrored in this thread, or without
-        the body that the policy wants. *Extra*: mirrored, not listed, and either untouched since the signpost or by
-        what the mirror knows of it not wanted; so is what is listed and older than the policy says. *Stale*: Gmail's
-        newest history id of the thread is above the anchor, up to which the mirror was complete before history was
-        lost. What the mirror knows of the thread's history since then proves nothing, because live changes raise it
-        beyond the gap. An audit without such a gap compares with what the mirror knows.
+        What is to be done, if anything. *Missing*: listed, and not mirrored in this thread or without the body that is
+        wanted. *Extra*: mirrored, not listed, and untouched since the signpost or not wanted; or too old. *Stale*: the
+        listed history id is above the anchor, up to which the mirror was complete. The mirror's own proves nothing
+        after a gap: live changes raise it beyond. An audit without a gap compares with it.
     """
-    policy = run.policy
+    policy = run.rule
     entries = mirrored.messages if mirrored is not None else {}
     old = {i for i, entry in entries.items() if policy.since is not None and entry.internal_date < policy.since}
     wanted = listed.threads.get(thread_id, frozenset()) - old
@@ -224,7 +208,7 @@ def compare(
     extra = [i for i in entries if i in old or (i not in listed.place and _surplus(entries[i], run))]
     look = [i for i in entries if i not in old and listed.place.get(i, thread_id) != thread_id]
     if run.anchor:
-        # A change since the signpost says that it was there lately, not that nothing happened to it in the gap.
+        # A change since the signpost does not tell of the gap.
         look += [i for i in unlisted if i not in extra]
     newest = listed.history_ids.get(thread_id)
     stale = mirrored is not None and bool(wanted) and _stale(newest, mirrored, run)
@@ -242,7 +226,7 @@ def compare(
     if singles > whole and missing:
         way = "thread"
     elif singles >= whole and not missing:
-        # At the same price labels alone: not all messages of a thread that changed have changed.
+        # At the same price labels alone: not all messages changed.
         way = "minimal"
     get = sorted(needed if way == "messages" else missing, reverse=True)
     listed_at = newest if stale and newest else 0
@@ -250,18 +234,18 @@ def compare(
 
 
 def _surplus(entry: Entry, run: Run) -> bool:
-    """Return whether a mirrored message that is not listed is extra: history does not tell its end, or did already."""
-    return entry.history_id <= run.signpost or not run.policy.wants(entry.label_ids, entry.internal_date)
+    """Return whether one not listed is extra: history does not tell its end, or did."""
+    return entry.history_id <= run.signpost or not run.rule.wants(entry.label_ids, entry.internal_date)
 
 
 def compares(run: Run) -> bool:
-    """Return whether a run lists threads as well, so as to compare labels."""
+    """Return whether a run lists threads too, to compare labels."""
     return run.mode == "audit" or (run.mode != "full" and run.anchor > 0)
 
 
 def _stale(newest: HistoryId | None, mirrored: Thread, run: Run) -> bool:
     if newest is None:
-        # A thread that gets mail while threads are listed moves to the front, out of the pages still to come.
+        # New mail moves a thread out of the pages to come.
         return compares(run)
     if run.mode == "audit" and newest > mirrored.history_id:
         return True
@@ -275,7 +259,7 @@ def pack(items: Sequence[Item]) -> str:
 
 
 def unpack(text: str) -> list[Item]:
-    """Return the items of a plan document's text; one that an older version wrote has nothing to strip."""
+    """Return the items of a plan; an older version's have no `strip`."""
     return [
         Item(thread_id, tuple(get), stale, way, tuple(look), tuple(extra), history_id, *map(tuple, strip))
         for thread_id, get, stale, way, look, extra, history_id, *strip in json.loads(text)
@@ -283,7 +267,7 @@ def unpack(text: str) -> list[Item]:
 
 
 def take(items: Sequence[Item], prices: Mapping[str, int], *, units: int, max_messages: int = GROUP_FETCHES) -> int:
-    """Return how many items, from the first on, the next slice fetches: what `units` pay for, at least one."""
+    """Return how many items `units` pay for, at least one."""
     count = spent = messages = 0
     for item in items:
         spent += item_units(item, prices)
@@ -295,7 +279,7 @@ def take(items: Sequence[Item], prices: Mapping[str, int], *, units: int, max_me
 
 
 def eta(run: Run, done: int, now: datetime) -> datetime | None:
-    """Return when a run's fetching ends if it goes on at the pace it had from its start."""
+    """Return when fetching ends at the pace so far."""
     if not done:
         return None
     return now + (now - run.started_at) / done * max(0, run.total - done)

@@ -1,7 +1,7 @@
 """A policy as people write it: JSON read into `model.Policy`, each mistake answered in a sentence.
 
-Knows: the names and what may stand behind them. Does not know: HTTP, or what a policy does. A policy is given as a
-whole: what is absent takes its default, whatever the mailbox had before.
+Knows: names and values. Does not know: HTTP, or what a policy does. What is absent takes its default, whatever the
+mailbox had.
 """
 
 import re
@@ -11,24 +11,25 @@ from datetime import UTC, datetime
 from mailmirror.errors import InvalidInput
 from mailmirror.model import LabelId, Policy
 
-_NAMES = ("includeSpamTrash", "drafts", "labelIds", "excludeLabelIds", "since", "bodies")
-# As RFC 3339 has it: a time without a zone would be anybody's guess.
+_NAMES = ("includeSpamTrash", "drafts", "labelIds", "excludeLabelIds", "since", "newestDays", "bodies")
+# RFC 3339: a time needs a zone.
 _TIME = re.compile(r"\d{4}-\d\d-\d\d([Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d))?", re.ASCII)
-# Gmail's own ids have letters, digits, _ and -; it is Gmail that says whether there is such a label.
+# Gmail's have letters, digits, _ and -; Gmail says which exist.
 _LABEL = re.compile(r"[^\s/\x00-\x1f\ud800-\udfff]{1,255}")
 _MOST_LABELS = 100
-# Before that there is no mail, and no number of seconds to ask Gmail by.
+# A hundred years.
+_MOST_DAYS = 36_500
+# No mail is older, and no seconds to ask Gmail by.
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def read_policy(given: object) -> Policy | None:
     """Return a policy given as JSON, None if none was given.
 
-    `{"includeSpamTrash": true, "drafts": false, "labelIds": ["INBOX"], "excludeLabelIds": [], "since": "2026-01-31",
-    "bodies": true}`. A time to come is a policy too: nothing is mirrored before it.
+    Of `since`, which may be to come, and `newestDays` the later counts.
 
     Raises:
-        InvalidInput: it is not that, or leaves out every message it asks for.
+        InvalidInput: it is none, or leaves out what it asks for.
     """
     if given is None:
         return None
@@ -44,6 +45,7 @@ def read_policy(given: object) -> Policy | None:
         label_ids=_labels(given, "labelIds"),
         exclude_label_ids=_labels(given, "excludeLabelIds"),
         since=_since(given.get("since")),
+        newest_days=_days(given.get("newestDays")),
         bodies=_flag(given, "bodies", default.bodies),
     )
     left_out = policy.excluded_labels().intersection(policy.label_ids)
@@ -74,7 +76,7 @@ def _since(value: object) -> datetime | None:
     since = None
     if isinstance(value, str) and _TIME.fullmatch(value):
         try:
-            # A date is its midnight, and that in UTC.
+            # A date is its midnight in UTC.
             time = datetime.fromisoformat(value.upper())
             since = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
         except (ValueError, OverflowError):
@@ -84,6 +86,15 @@ def _since(value: object) -> datetime | None:
     return since
 
 
+def _days(value: object) -> int | None:
+    if value is None:
+        return None
+    # True is an int.
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MOST_DAYS:
+        raise InvalidInput(f"newestDays must be a whole number from 1 to {_MOST_DAYS}.")
+    return value
+
+
 def _shown(text: str) -> str:
-    """Return a part of somebody's text to repeat to them."""
+    """Return what to repeat of a text."""
     return ascii(text[:50])

@@ -1,14 +1,15 @@
 """What the domain needs of the world: Gmail, a store, blobs, a publisher and a clock.
 
-Knows: the calls, what they return and what they may raise. Does not know: any technology. Each Protocol has an adapter
-in `adapters/` and a behavioural fake or second adapter that passes the same contract suite.
+Knows: the calls, what they return and may raise. Does not know: any technology. Each Protocol has an adapter in
+`adapters/` and a fake or another that passes the same contract suite.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Literal, Protocol
 
+from mailmirror.content import Content
 from mailmirror.model import (
     Due,
     Failed,
@@ -44,10 +45,10 @@ Task = Literal["sync", "renew", "purge"]
 
 
 class Clock(Protocol):
-    """Time, so that tests and the simulation own it."""
+    """Time, so that tests own it."""
 
     def now(self) -> datetime:
-        """Return the current time, aware, in UTC."""
+        """Return the time, aware, in UTC."""
         ...
 
     def sleep(self, seconds: float) -> None:
@@ -55,38 +56,53 @@ class Clock(Protocol):
         ...
 
 
-class Gmail(Protocol):
-    """One mailbox in Gmail.
+class Keep(Protocol):
+    """Takes in a message's content as soon as it is read: no more stays in memory than its document holds."""
 
-    Every call asks the mailbox's budget first and raises a `GmailError` when it cannot answer.
-    """
+    def __call__(self, message: Message, content: Content, fetch: Callable[[str], bytes | None]) -> Message | Failed:
+        """Return the message as it is to be mirrored, or why it cannot be.
+
+        Args:
+            message: without body and attachments.
+            content: what it says.
+            fetch: users.messages.attachments.get by an attachment id of `content`; None if Gmail has none.
+
+        Raises:
+            StoreUnavailable: not written to Cloud Storage.
+            GmailError: not fetched.
+        """
+        ...
+
+
+class Gmail(Protocol):
+    """One mailbox in Gmail. Every call asks its budget first and raises a `GmailError` when it cannot answer."""
 
     @property
     def spent(self) -> int:
-        """Quota units spent since this object was made."""
+        """Quota units spent here."""
         ...
 
     @property
     def rejected(self) -> int:
-        """Calls Gmail refused for quota since this object was made."""
+        """Calls refused for quota."""
         ...
 
     @property
     def quota(self) -> Quota:
-        """The level of the budget now, to be stored with the next commit."""
+        """The budget's level now."""
         ...
 
     @property
     def day_left(self) -> int | None:
-        """The quota units that runs may still spend today; None when the day has no limit."""
+        """Quota units that runs may spend today; None: no limit."""
         ...
 
     def affordable(self, seconds: float) -> int:
-        """Return the quota units that can be spent within `seconds`, waiting included."""
+        """Return the quota units to spend within `seconds`, waiting included."""
         ...
 
     def sparing(self) -> AbstractContextManager[None]:
-        """Return a context in which calls leave the reserve of the budget to live mail: a run's slices."""
+        """Return a context whose calls, a run's, leave the budget's reserve to live mail."""
         ...
 
     def profile(self) -> Profile:
@@ -97,8 +113,8 @@ class Gmail(Protocol):
         """users.history.list after `start`, unfiltered, 500 records a page.
 
         Raises:
-            HistoryExpired: 404, `start` is older than what Gmail keeps.
-            PageTokenExpired: the page token was refused.
+            HistoryExpired: 404, Gmail does not keep `start`.
+            PageTokenExpired: it was refused.
         """
         ...
 
@@ -110,10 +126,10 @@ class Gmail(Protocol):
         label_ids: Sequence[LabelId] = (),
         since: datetime | None = None,
     ) -> MessagePage:
-        """users.messages.list, 500 a page; `label_ids` narrows to messages with all of them, `since` to newer ones.
+        """users.messages.list, 500 a page, of messages with all of `label_ids`, not older than `since`.
 
         Raises:
-            PageTokenExpired: the page token was refused.
+            PageTokenExpired: it was refused.
         """
         ...
 
@@ -125,41 +141,47 @@ class Gmail(Protocol):
         label_ids: Sequence[LabelId] = (),
         since: datetime | None = None,
     ) -> ThreadPage:
-        """users.threads.list, 500 a page, narrowed as messages are: to threads that have such a message.
+        """users.threads.list, 500 a page, of threads with such a message.
 
         Raises:
-            PageTokenExpired: the page token was refused.
+            PageTokenExpired: it was refused.
         """
         ...
 
-    def messages(self, ids: Sequence[MessageId], *, bodies: bool = True) -> Mapping[MessageId, Message | Gone | Failed]:
-        """users.messages.get for each id, in full or without bodies: a result for every id, none dropped."""
+    def messages(self, ids: Sequence[MessageId], keep: "Keep | None") -> Mapping[MessageId, Message | Gone | Failed]:
+        """users.messages.get, in full or, with nobody to keep the content, without bodies: a result for every id."""
         ...
 
-    def threads(
-        self, ids: Sequence[ThreadId], *, minimal: bool = False, bodies: bool = True
-    ) -> Mapping[ThreadId, FetchedThread | Gone | Failed]:
-        """users.threads.get for each id, in full, without bodies, or only ids and labels: a result for every id, none
-        dropped.
-        """
+    def threads(self, ids: Sequence[ThreadId], keep: "Keep | None") -> Mapping[ThreadId, FetchedThread | Gone | Failed]:
+        """users.threads.get, likewise."""
+        ...
+
+    def thread_states(self, ids: Sequence[ThreadId]) -> Mapping[ThreadId, FetchedThread | Gone | Failed]:
+        """users.threads.get, ids and labels only: a result for every id."""
         ...
 
     def gets(
-        self, messages: Sequence[MessageId], threads: Sequence[ThreadId], *, bodies: bool = True
+        self, messages: Sequence[MessageId], threads: Sequence[ThreadId], keep: "Keep | None"
     ) -> tuple[Mapping[MessageId, Message | Gone | Failed], Mapping[ThreadId, FetchedThread | Gone | Failed]]:
-        """Both of the above at the same time, threads in full or without bodies."""
+        """`messages` and `threads` at the same time."""
+        ...
+
+    def part(self, message_id: MessageId, part_id: str) -> bytes | None:
+        """Return the bytes of one part of a message: users.messages.get, and users.messages.attachments.get where
+        needed.
+        """
         ...
 
     def labels(self) -> tuple[Label, ...]:
-        """users.labels.list."""
+        """users.labels.list, and users.labels.get for missing colours."""
         ...
 
     def watch(self) -> Watch:
-        """users.watch: create or renew the watch on the notification topic."""
+        """users.watch: create or renew the watch."""
         ...
 
     def stop(self) -> None:
-        """users.stop: Gmail publishes nothing about this mailbox any more."""
+        """users.stop: Gmail publishes no more."""
         ...
 
 
@@ -167,21 +189,19 @@ class GmailAccounts(Protocol):
     """Opens mailboxes in Gmail."""
 
     def open(self, mailbox: MailboxId, quota: Quota | None) -> Gmail:
-        """Return the mailbox, its budget at the level last stored (None: never used)."""
+        """Return the mailbox; its budget is at the level last stored (None: never used)."""
         ...
 
     def forget(self, mailbox: MailboxId) -> int:
-        """Delete for good what lets this mailbox be opened, where that is kept for each mailbox, and return how many
-        secrets that was. Raises `GmailUnavailable`, `GmailRejected`.
-        """
+        """Delete the mailbox's own secrets and return how many. Raises `GmailUnavailable`, `GmailRejected`."""
         ...
 
 
 class Store(Protocol):
     """The mirror, the state of the mailboxes and their leases.
 
-    Law 2: `commit` is atomic and fenced; when the lease is no longer the one in `held` it writes nothing and raises
-    `LeaseLost`. Any call raises `StoreUnavailable` when the store did not answer.
+    Law 2: `commit` is atomic and fenced by the lease in `held`. Any call raises `StoreUnavailable` when the store did
+    not answer.
     """
 
     def mailbox(self, mailbox: MailboxId) -> Mailbox | None:
@@ -189,29 +209,27 @@ class Store(Protocol):
         ...
 
     def create_mailbox(self, mailbox: Mailbox) -> bool:
-        """Create the mailbox document; False, and nothing written, when it exists."""
+        """Create the document; False, and nothing written, when it exists."""
         ...
 
     def mailboxes(self, *, after: MailboxId = "", limit: int = 100) -> list[Mailbox]:
-        """Return mailboxes in the order of their addresses, those after `after`."""
+        """Return mailboxes after an address, in their order."""
         ...
 
     def due_mailboxes(self, now: datetime) -> Iterator[Due]:
-        """Yield the mailboxes whose `nextDueAt` is not after `now`, the longest due first."""
+        """Yield those whose `nextDueAt` is not after `now`, the longest due first."""
         ...
 
     def watches_expiring(self, before: datetime) -> Iterator[Due]:
-        """Yield the mailboxes wanted live whose watch expires before a time, and when: the first to lapse first."""
+        """Yield those wanted live whose watch expires before a time, and when, the first to lapse first."""
         ...
 
     def raise_hint(self, mailbox: MailboxId, history_id: HistoryId, due_at: datetime | None = None) -> None:
-        """Raise the hint to at least `history_id` and set `nextDueAt`, unless it is None, without a lease. Never lowers
-        the hint.
-        """
+        """Raise the hint to at least `history_id`, never lower it; set `nextDueAt`, unless None; without a lease."""
         ...
 
     def drop_hint(self, mailbox: MailboxId) -> None:
-        """Set the hint to zero, without a lease: it stayed unreachable."""
+        """Set the hint to zero, without a lease."""
         ...
 
     def set_watch(self, mailbox: MailboxId, watch: Watch) -> None:
@@ -219,41 +237,36 @@ class Store(Protocol):
         ...
 
     def want(self, mailbox: Mailbox, wanted: Wanted, *, due_at: datetime) -> bool:
-        """Store what is wanted of a mailbox, and when it is due for that, without a lease.
+        """Store what is wanted of a mailbox and when that is due, without a lease.
 
         Returns:
-            False when what is wanted now is not what `mailbox` says: somebody else was faster and nothing was written,
-            or this very wish was stored and its answer lost.
+            False when `mailbox` is outdated: nothing was written, or this very wish before, its answer lost.
         """
         ...
 
     def request_run(self, mailbox: Mailbox, request: RunRequest, *, policy: Policy | None = None) -> bool:
-        """Store the request for a run in the place of the one in `mailbox`, without a lease.
-
-        Args:
-            mailbox: the state that the request was decided on.
-            request: the run.
-            policy: a policy to store with it; the run makes the mirror follow it.
+        """Store a request for a run in the place of that in `mailbox`, without a lease, and a policy for the mirror to
+        follow.
 
         Returns:
-            False, and nothing written, when `mailbox` is outdated: somebody else's request came, or a commit that may
-            have started or ended a run.
+            False, and nothing written, when `mailbox` is outdated: another request, or a commit that may have started
+                or ended a run.
         """
         ...
 
     def lease(self, mailbox: MailboxId) -> Lease | None:
-        """Return the lease as it is now: one read."""
+        """Return the lease: one read."""
         ...
 
     def acquire(self, mailbox: Mailbox, *, owner: str, now: datetime, expires_at: datetime) -> Held:
-        """Take the lease: one read, one write, and one more read only when `mailbox` turns out to be outdated, or there
-        is no lease yet: then the mailbox may be gone, purged with its lease.
+        """Take the lease: one read, one write, and one more read when `mailbox` is outdated, or has no lease and may be
+        purged.
 
         Args:
-            mailbox: the state as read before.
-            owner: a name that this worker alone has, and for this lease alone: its own lease is recognised by it.
-            now: decides whether another's lease has expired.
-            expires_at: until when the lease holds.
+            mailbox: as read before.
+            owner: a name for this lease alone, to recognise it by.
+            now: decides whether another's has expired.
+            expires_at: until when it holds.
 
         Raises:
             LeaseHeld: another worker holds it, or took it in the same moment.
@@ -269,38 +282,49 @@ class Store(Protocol):
         expires_at: datetime,
         release: bool = False,
     ) -> Held:
-        """Write documents, the mailbox's changed fields and the lease in one atomic batch.
-
-        The fields that workers without a lease write too (`hint`, `policy`, `watch`, `request`, `wanted`) are not
-        written here.
-        When the state did not change and there are no writes, only the lease is written.
+        """Write documents, the mailbox's changed fields, without those that workers without a lease write too
+        (`fence`), and the lease in one atomic batch; only the lease if there is nothing else.
 
         Args:
-            held: the lease and the state as of the last commit.
+            held: as of the last commit.
             mailbox: the state to store.
             writes: documents below the mailbox.
-            expires_at: until when the lease holds from now on.
-            release: give the lease back in the same batch.
+            expires_at: until when the lease holds.
+            release: give it back in the same batch.
 
         Returns:
-            The lease with its new version and the state as stored, its `revision` counted up when it was written.
+            The lease with its new version and the state as stored, `revision` counted up if it was written.
 
         Raises:
-            LeaseLost: somebody else took the lease; nothing was written.
-            DocumentExists: the document of a `create` exists; nothing was written.
+            LeaseLost: somebody else took it; nothing was written.
+            DocumentExists: that of a `create`; nothing was written.
         """
         ...
 
     def threads(self, mailbox: MailboxId, ids: Iterable[ThreadId]) -> dict[ThreadId, Thread]:
-        """Return the mirrored threads among `ids`: one read an id."""
+        """Return the mirrored ones among `ids`: one read an id."""
         ...
 
     def scan_threads(self, mailbox: MailboxId, *, after: ThreadId, limit: int) -> list[Thread]:
-        """Return mirrored threads in the order of their ids, those after `after`."""
+        """Return mirrored threads after an id, in their order."""
+        ...
+
+    def threads_labelled(self, mailbox: MailboxId, label_id: LabelId, *, limit: int) -> list[Thread]:
+        """Return mirrored threads with a message of that label; empty only if there is none."""
+        ...
+
+    def threads_before(self, mailbox: MailboxId, before: datetime, *, limit: int) -> list[Thread]:
+        """Return mirrored threads with a message that Gmail accepted before a time, the oldest first; empty only if
+        there is none.
+        """
+        ...
+
+    def named_objects(self, mailbox: MailboxId, names: Iterable[str]) -> set[str]:
+        """Return those of these objects that a mirrored message names: one read an object."""
         ...
 
     def documents(self, mailbox: MailboxId, paths: Sequence[Path]) -> dict[Path, Document]:
-        """Return the existing documents among `paths` (below the mailbox): one read a path."""
+        """Return the existing ones among `paths` below the mailbox: one read a path."""
         ...
 
     def parked(self, mailbox: MailboxId) -> list[Parked]:
@@ -310,46 +334,51 @@ class Store(Protocol):
     # The end of a mailbox
 
     def below(self, mailbox: MailboxId, *, limit: int) -> list[Path]:
-        """Return the paths of at most `limit` documents below the mailbox, whatever collection they are in and however
-        deep; empty only if there is none. One read a path, and one more.
+        """Return paths of documents below the mailbox, in any collection, however deep; empty only if there is none.
+        One read a path, and one more.
         """
         ...
 
     def remove(self, held: Held, receipt: Receipt) -> None:
-        """Delete the mailbox document and its lease, and store the receipt, in one atomic batch.
+        """Delete the mailbox document and its lease and store the receipt, in one atomic batch.
 
         Raises:
-            LeaseLost: somebody else took the lease; nothing was written.
+            LeaseLost: somebody else took it; nothing was written.
         """
         ...
 
     def receipt(self, mailbox: MailboxId) -> Receipt | None:
-        """Return the receipt of a mailbox that was purged."""
+        """Return what a purged mailbox left."""
         ...
 
 
 class Blobs(Protocol):
-    """Large bodies, outside the store.
+    """Large bodies and attachments: objects named `{mailbox}/{SHA-256 of what they hold}`.
 
-    Writing an object, even with the data that it has or after it was deleted, gives it a version that it never had.
+    Each write gives an object a version it never had, even of the same data or after a deletion. All raise
+    `StoreUnavailable`.
     """
 
-    def put(self, name: str, data: bytes, content_type: str) -> str:
-        """Write an object, replacing an older one, and return its URI. Raises `StoreUnavailable`."""
-        ...
-
-    def version(self, name: str) -> int | None:
-        """Return which version of an object is there now, None if there is none. Raises `StoreUnavailable`."""
-        ...
-
-    def versions(self, prefix: str, *, limit: int) -> dict[str, int]:
-        """Return at most `limit` objects whose name begins with `prefix`, with their versions; empty only if there is
-        none. Raises `StoreUnavailable`.
+    def put(self, name: str, pieces: Iterable[bytes], content_type: str, *, gzip: bool = False) -> str:
+        """Write or replace an object of pieces, not gathered in memory, and return its URI. With `gzip` they are its
+        output; readers get what went in.
         """
         ...
 
+    def read(self, name: str) -> Iterator[bytes] | None:
+        """Return what an object holds, gzip undone, None if there is none."""
+        ...
+
+    def version(self, name: str) -> int | None:
+        """Return the version that is there now, None if there is none."""
+        ...
+
+    def versions(self, prefix: str, *, limit: int) -> dict[str, int]:
+        """Return objects whose name begins with `prefix`, with their versions; empty only if there is none."""
+        ...
+
     def delete(self, name: str, version: int) -> None:
-        """Delete an object if it still has this version; absent or replaced is no error. Raises `StoreUnavailable`."""
+        """Delete an object if it still has this version; absent or replaced is no error."""
         ...
 
 
@@ -357,28 +386,27 @@ class Publisher(Protocol):
     """Publishes work to `mailbox-work`."""
 
     def publish(self, mailbox: MailboxId, task: Task) -> None:
-        """Return when the message is accepted. Raises `StoreUnavailable` when Pub/Sub did not take it."""
+        """Return when it is accepted. Raises `StoreUnavailable`."""
         ...
 
 
 class Directory(Protocol):
-    """The people of a Google Workspace account, as its administrator sees them.
-
-    Each call raises `DirectoryUnavailable`, or `DirectoryRejected` when the configuration is wrong.
+    """The people of a Workspace account, as its administrator sees them. All raise `DirectoryUnavailable` or, by wrong
+    configuration, `DirectoryRejected`.
     """
 
     def members(self, group: str, page_token: str | None) -> PeoplePage:
-        """Return members of a group, those of the groups in it included.
+        """Return members of a group and of the groups in it.
 
         Raises:
-            InvalidInput: there is no such group, or the page token was refused.
+            InvalidInput: no such group, or the page token was refused.
         """
         ...
 
     def users(self, org_unit: str, page_token: str | None) -> PeoplePage:
-        """Return users of an organisational unit and of those below it; `/` is the whole account.
+        """Return users of an organisational unit and those below it; `/` is the whole account.
 
         Raises:
-            InvalidInput: there is no such unit, or the page token was refused.
+            InvalidInput: no such unit, or the page token was refused.
         """
         ...

@@ -1,14 +1,12 @@
 """Reconcile (full sync): make the mirror equal to a complete listing, in stages that resume from Firestore alone.
 
-    listing ──► planning ──► fetching ──► deleting ──► closing ──► finished
+Knows: the stages (`Reconcile.step`). Does not know: leases and hints; the engine catches up between commits, so new
+mail waits for one slice at most. Laws 4 and 5: first sync, history 404, full sync, repair and audit are this one
+algorithm, its checkpoint in the commit that it describes.
 
-Knows: the stages, each of which moves by one commit at a time. Does not know: leases and hints; between two commits the
-engine catches up, so new mail never waits longer than one slice. Laws 4 and 5: first sync, history 404, on-demand full
-sync, repair and audit are this one algorithm, and its checkpoint is in the commit that it describes.
-
-Why it converges: the cursor is set to the signpost, read before the listing, and moves with live history during the
-run. A fetched message is written under the lease in which it was fetched, and a label change already contained in the
-copy is told by its history id. What the listing lacks is extra only if nothing has touched it since the signpost.
+Why it converges: the cursor is set to the signpost, read before the listing, and moves with live history. A message is
+written under the lease that fetched it; its history id tells which changes the copy has. What the listing lacks is
+extra only if untouched since the signpost.
 """
 
 from collections.abc import Mapping
@@ -19,10 +17,10 @@ from typing import Literal
 from mailmirror import listing, mending, planner
 from mailmirror.documents import to_document
 from mailmirror.errors import DocumentExists, PageTokenExpired
-from mailmirror.fetch import bring_labels, look_up_fetched, open_sheet
+from mailmirror.fetch import bring_labels, carried, look_up_fetched, most_fetches, open_sheet
 from mailmirror.lease import Hold
 from mailmirror.log import log
-from mailmirror.mirror import Bring, Remove, Strip
+from mailmirror.mirror import Bring, Edit, Remove, Strip
 from mailmirror.model import (
     Coverage,
     HistoryId,
@@ -40,22 +38,21 @@ from mailmirror.slice import Path, Slice, Write
 
 Recovery = Literal["thread-history", "full"]
 
-# Documents deleted in one commit while a run closes.
+CONTENT_CHANGED = "GMAIL_CONTENT was changed."
+# Documents deleted in one commit.
 CLEAR = 400
 
 
 def start(
     hold: Hold, mode: Mode, reason: str, *, run_id: str | None = None, recovery: Recovery = "thread-history"
 ) -> None:
-    """Read the signpost and store a new run, or make the run under way start again from a new signpost.
+    """Store a new run, or make the run under way start again from a new signpost.
+
+    A good cursor is the signpost: the mirror has all history before it. An absent or expired one is set to it.
 
     Args:
-        hold: the lease. Its cursor is set to the signpost in the same commit when there is none yet or it has expired.
-            Where it is good it is itself the signpost: the mirror has all that history told before it.
-        mode: what the run does; see `model.Mode`.
-        reason: why, in words.
-        run_id: the id somebody asked for; None makes one.
-        recovery: whether a `repair` trusts what threads say of their history or fetches everything again.
+        run_id: None makes one.
+        recovery: whether a `repair` trusts what threads say of their history or fetches everything.
     """
     mailbox = hold.mailbox
     expired = mode == "repair"
@@ -65,8 +62,8 @@ def start(
         signpost, total = profile.history_id, profile.messages_total
     under_way = mailbox.active_run
     if under_way is not None:
-        # The run's own listing may lack what happened in the gap, so it lists again, with the oldest gap as its anchor.
-        run = _again(under_way, mailbox, reason, signpost=signpost)
+        # Its listing may lack what happened in the gap: it lists again, the oldest gap its anchor.
+        run = _again(under_way, hold, reason, signpost=signpost)
         run = replace(run, anchor=under_way.anchor or mailbox.cursor)
     else:
         run = Run(
@@ -76,12 +73,12 @@ def start(
             anchor=mailbox.cursor if expired else 0,
             signpost=signpost,
             policy=mailbox.policy,
+            since=hold.policy.since,
             started_at=hold.clock.now(),
             total=total,
         )
     if expired and (recovery == "full" or signpost < mailbox.cursor):
-        # What the mirror knows is not trusted, or the mailbox was made anew and no history id in the mirror means
-        # anything any more.
+        # In a mailbox made anew the mirror's history ids mean nothing.
         run = replace(run, mode="full")
     request = mailbox.pending_request
     done = request.run_id if request is not None and request.run_id == run_id else mailbox.request_done
@@ -90,19 +87,19 @@ def start(
 
 
 def follow_policy(hold: Hold, under_way: Run) -> None:
-    """Make the run under way list again under the policy that the mailbox has now: what it would still have fetched in
-    vain is not fetched, and what it would have left out is in the listing.
-    """
-    run = _again(under_way, hold.mailbox, "The policy was changed.", signpost=hold.mailbox.cursor)
+    """Make the run list again under the policy and content of now."""
+    reason = "The policy was changed." if under_way.policy != hold.mailbox.policy else CONTENT_CHANGED
+    run = _again(under_way, hold, reason, signpost=hold.mailbox.cursor)
     _store(hold, replace(hold.mailbox, run=run), run)
 
 
-def _again(under_way: Run, mailbox: Mailbox, reason: str, *, signpost: HistoryId) -> Run:
+def _again(under_way: Run, hold: Hold, reason: str, *, signpost: HistoryId) -> Run:
     return replace(
         under_way,
         reason=reason,
         signpost=signpost,
-        policy=mailbox.policy,
+        policy=hold.mailbox.policy,
+        since=hold.policy.since,
         stage="listing",
         listing="messages",
         scope=0,
@@ -117,7 +114,18 @@ def _again(under_way: Run, mailbox: Mailbox, reason: str, *, signpost: HistoryId
     )
 
 
+def content_changed(hold: Hold) -> bool:
+    """Return whether the deployment keeps other content than the mirror has."""
+    return hold.mailbox.content != hold.kept.content
+
+
 def _store(hold: Hold, mailbox: Mailbox, run: Run) -> None:
+    # Every run compares bodies.
+    mailbox = replace(mailbox, content=hold.kept.content)
+    before = hold.mailbox.run
+    if before is None or before.policy != run.policy:
+        # And it removes what is too old today.
+        mailbox = replace(mailbox, aged_to=run.since if run.policy.newest_days is not None else None)
     hold.commit(mailbox, writes=[Write("put", ("runs", run.id), to_document(run))])
     log(
         "run_started",
@@ -135,10 +143,10 @@ def _plan(run: Run, number: int) -> Path:
 
 
 class Reconcile:
-    """Moves the run of one held mailbox, one commit a call."""
+    """Moves the run of a held mailbox, one commit a call; `prices` are the planner's."""
 
     def __init__(self, hold: Hold, prices: Mapping[str, int]) -> None:
-        """Take the lease and the prices the planner reckons with."""
+        """Wire."""
         self.hold = hold
         self.prices = prices
         self._pages: tuple[tuple[str, int, datetime | None], Pages] | None = None
@@ -147,22 +155,27 @@ class Reconcile:
 
     @property
     def origin(self) -> Origin:
-        """What the deltas of this run say."""
+        """What its deltas say."""
         return "backfill" if self.run.mode in ("first", "policy") else "repair"
 
     @property
     def run(self) -> Run:
-        """The run under way."""
+        """The run."""
         run = self.hold.mailbox.active_run
         if run is None:
             raise LookupError("There is no run under way.")
         return run
 
+    @property
+    def bodies(self) -> bool:
+        """Whether its policy wants bodies and the deployment keeps them."""
+        return self.run.policy.bodies and self.hold.mailbox.content == "full"
+
     def step(self) -> None:
-        """Do the next bounded piece of work and commit it with its checkpoint."""
-        if self.run.policy != self.hold.mailbox.policy and self.run.stage != "closing":
-            # A run that closes has nothing left to fetch or to delete; the one that was asked for with the policy
-            # follows.
+        """Do and commit the next move."""
+        changed = self.run.policy != self.hold.mailbox.policy or content_changed(self.hold)
+        if changed and self.run.stage != "closing":
+            # One that closes is done; the run for the change follows.
             follow_policy(self.hold, self.run)
             return
         work = {
@@ -175,7 +188,7 @@ class Reconcile:
         try:
             work[self.run.stage]()
         except DocumentExists:
-            # The checkpoint has not moved: the same again, and now it looks where its messages are.
+            # The checkpoint has not moved: again, now wary.
             if self._wary:
                 raise
             self._wary = True
@@ -214,8 +227,6 @@ class Reconcile:
         after, writes = listing.next_page(self.hold, self.run)
         self._commit(after, writes=writes)
 
-    # Planning: the listing and the mirror, both in the order of thread ids, are merged into plan documents.
-
     def _plan(self) -> None:
         run = self.run
         size = planner.PLAN_THREADS
@@ -223,11 +234,11 @@ class Reconcile:
             pages = self._read_pages()
         except PageTokenExpired:
             log("listing_restarted", self.hold.mailbox.email_address, run=run.id)
-            self._commit(_again(run, self.hold.mailbox, run.reason, signpost=run.signpost))
+            self._commit(_again(run, self.hold, run.reason, signpost=run.signpost))
             return
         listed, upto = pages.ahead(run.plan_after, size)
         mirrored = self.hold.store.scan_threads(self.hold.mailbox.email_address, after=run.plan_after, limit=size)
-        # Beyond the last thread of either nothing is known of the other yet: there it waits for the next turn.
+        # Listing and mirror come by thread id; beyond the last of either the other is not known yet.
         ends = [mirrored[-1].id] if len(mirrored) == size else []
         bound = min([*ends, upto] if upto is not None else ends, default=None)
         known = {thread.id: thread for thread in mirrored if bound is None or thread.id <= bound}
@@ -236,10 +247,11 @@ class Reconcile:
         last = chunk[-1] if chunk else run.plan_after
         held = {thread_id: known[thread_id].messages for thread_id in chunk if thread_id in known}
         manifest = pages.between(run.plan_after, last, held)
+        compared = replace(run, policy=replace(run.policy, bodies=self.bodies))
         items = [
             item
             for thread_id in chunk
-            if (item := planner.compare(manifest, thread_id, known.get(thread_id), run, self.prices)) is not None
+            if (item := planner.compare(manifest, thread_id, known.get(thread_id), compared, self.prices)) is not None
         ]
         after = replace(
             run,
@@ -250,7 +262,7 @@ class Reconcile:
         )
         writes = []
         if items:
-            # Newest thread first: ids grow with time, plan documents are read from the last to the first.
+            # Newest first: ids grow with time, and plans are read from the last to the first.
             writes.append(Write("put", _plan(run, run.plans), {"items": planner.pack(items[::-1])}))
             after = replace(after, plans=run.plans + 1)
         if bound is None and len(ids) <= size:
@@ -268,18 +280,16 @@ class Reconcile:
         self._commit(after, writes=writes)
 
     def _read_pages(self) -> Pages:
-        """Return the listing, read once as long as the lease is held."""
+        """Return the listing, read once a lease."""
         key = (self.run.id, self.run.first_page, self.run.listed_at)
         if self._pages is None or self._pages[0] != key:
             self._pages = (key, listing.read(self.hold, self.run))
         return self._pages[1]
 
-    # Fetching: the plan, slice by slice.
-
     def _fetch(self) -> None:
         run = self.run
         if run.at < run.first_plan:
-            deletes = run.extra or not run.policy.bodies
+            deletes = run.extra or not self.bodies
             after = (
                 replace(run, stage="deleting", at=run.first_plan) if deletes else replace(run, stage="closing", at=0)
             )
@@ -289,7 +299,7 @@ class Reconcile:
         rest = items[run.offset :]
         mailbox = self.hold.mailbox
         units = self.hold.gmail.affordable(planner.SLICE_SECONDS)
-        count = planner.take(rest, self.prices, units=units, max_messages=self.hold.most_fetches)
+        count = planner.take(rest, self.prices, units=units, max_messages=most_fetches(self.hold))
         if self.hold.careful:
             count = min(count, 1)
         chosen = rest[:count]
@@ -299,17 +309,19 @@ class Reconcile:
         fetched = mending.fetch_items(self.hold, run, chosen, known, self.origin)
         sheet = open_sheet(self.hold, known, [item.thread_id for item in chosen], self.origin)
         look_up_fetched(self.hold, sheet, fetched)
-        bring_labels(self.hold, {label for message in fetched.messages for label in message.label_ids})
         handled = sum(len(item.get) + len(item.look) for item in chosen)
-        # A message touched since the signpost may only have been ahead of live sync; an older one was missing.
+        # One touched since the signpost may only be ahead of live sync.
         wanted = [m for m in fetched.messages if sheet.policy.wants(m.label_ids, m.internal_date)]
         found = sum(sheet.entry(m.id) is None and m.history_id <= run.signpost for m in wanted)
-        # Gmail's search may show a little more than was asked for.
-        old = {m.id for m in fetched.messages if run.policy.since is not None and m.internal_date < run.policy.since}
-        edits = [*(Bring(message, rewrite=run.mode == "full") for message in fetched.messages), *fetched.edits]
+        # Gmail's search may show a little more, and days pass.
+        since = sheet.policy.since
+        old = {m.id for m in fetched.messages if since is not None and m.internal_date < since}
+        edits: list[Edit] = [Bring(message, rewrite=run.mode == "full") for message in fetched.messages]
+        edits += fetched.edits
         edits += [Remove(message_id) for message_id in fetched.gone if sheet.entry(message_id) is not None]
+        bring_labels(self.hold, carried(edits))
         parts = sheet.slices(edits)
-        fetched.park_outdated(self.hold, sheet)
+        fetched.park_refused(self.hold, sheet)
         for part in parts[:-1]:
             self._commit(self.run, part)
         after = replace(
@@ -323,8 +335,6 @@ class Reconcile:
             eta_at=planner.eta(run, run.done + handled, self.hold.clock.now()),
         )
         self._commit(after, parts[-1] if parts else None, park=fetched.parked, unpark=fetched.settled())
-
-    # Deleting: what a complete listing does not have, and bodies that the policy leaves out.
 
     def _delete(self) -> None:
         run = self.run
@@ -345,11 +355,9 @@ class Reconcile:
         self._commit(after, parts[-1] if parts else None, park=parked)
 
     def _most_deleted(self) -> int:
-        """Return how many extras are deleted in one commit: no more than can be asked for, should all be doubtful."""
+        """Return how many go in one commit, should all have to be asked for."""
         affordable = self.hold.gmail.affordable(planner.SLICE_SECONDS) // self.prices["users.messages.get"]
-        return max(1, min(planner.GROUP_FETCHES, affordable)) if self.run.policy.since else planner.GROUP_FETCHES
-
-    # Closing: labels, coverage, and the run's own documents removed.
+        return max(1, min(planner.GROUP_FETCHES, affordable)) if self.run.since else planner.GROUP_FETCHES
 
     def _close(self) -> None:
         run = self.run
@@ -369,7 +377,8 @@ class Reconcile:
         coverage = Coverage(
             listed=run.listed,
             mirrored=counts.messages,
-            missing=run.found if audit else run.parked,
+            # Some were brought since, by a retry or by live mail.
+            missing=run.found if audit else min(run.parked, counts.parked),
             extra=run.removed if audit else 0,
             parked=counts.parked,
             at=now,

@@ -1,14 +1,22 @@
 """Retry: parked messages whose time has come are tried again.
 
-Knows: that a message still failing waits longer, that one Gmail does not know after ten minutes is gone, and that one
-with which workers died is taken in hand alone, so that it costs one worker a retry at the most. Does not know: what
-made it fail. Law 6.
+Knows: what still fails waits longer, what Gmail does not know after ten minutes is gone, what workers died with is
+tried alone, to cost one worker a retry at most. Does not know: what made it fail. Law 6.
 """
 
 from collections.abc import Sequence
 
 from mailmirror.errors import DocumentExists, GmailError, GmailUnavailable, NoSubject
-from mailmirror.fetch import Fetched, bring_labels, fetch_messages, look_up, look_up_fetched, open_sheet
+from mailmirror.fetch import (
+    Fetched,
+    bring_labels,
+    carried,
+    fetch_messages,
+    look_up,
+    look_up_fetched,
+    most_fetches,
+    open_sheet,
+)
 from mailmirror.lease import Hold
 from mailmirror.log import log
 from mailmirror.mirror import Bring, Edit, Remove
@@ -17,18 +25,18 @@ from mailmirror.parked import DEADLY, GONE_AFTER, RETRIES
 
 
 def parked(hold: Hold) -> None:
-    """Try a step's share of the parked messages that are due, and commit what became of them."""
+    """Try a step's share of what is due, and commit that."""
     now = hold.clock.now()
     for item in list(hold.parked.values()):
         if item.next_attempt_at <= now and item.id in hold.mailbox.suspect:
-            # It was in hand when a worker died.
+            # A worker died with it.
             _commit(hold, [item], _failed(hold, item))
     due = sorted((p for p in hold.parked.values() if p.next_attempt_at <= now), key=lambda p: p.next_attempt_at)
     origins: tuple[Origin, ...] = ("live", "backfill", "repair")
     for origin in origins:
         items = [item for item in due if item.origin == origin and not item.deadly]
         if items:
-            _retry(hold, items[: 1 if hold.careful else min(RETRIES, hold.most_fetches)])
+            _retry(hold, items[: 1 if hold.careful else min(RETRIES, most_fetches(hold))])
     for item in [item for item in due if item.deadly][:1]:
         hold.suspect(item.id)
         _retry(hold, [item])
@@ -39,7 +47,7 @@ def _retry(hold: Hold, items: Sequence[Parked]) -> None:
     try:
         fetched = fetch_messages(hold, {item.id: item.thread_id for item in items}, origin=origin)
     except GmailError as error:
-        # What is parked must not stand in the way of what is not.
+        # It must not stand in the way of the rest.
         refused = Fetched(origin)
         for item in items:
             refused.park(hold, item.id, item.thread_id, str(error))
@@ -53,7 +61,7 @@ def _retry(hold: Hold, items: Sequence[Parked]) -> None:
     try:
         _commit(hold, items, fetched)
     except DocumentExists:
-        # Now the hold is wary, and what is parked is fetched again only once more.
+        # Now the hold is wary.
         _commit(hold, items, fetched)
 
 
@@ -68,12 +76,12 @@ def _commit(hold: Hold, items: Sequence[Parked], fetched: Fetched) -> None:
     threads = {item.thread_id for item in items} if fetched.messages or fetched.gone else set()
     sheet = open_sheet(hold, hold.store.threads(address, threads), threads, fetched.origin)
     look_up_fetched(hold, sheet, fetched)
-    # What is gone may be mirrored in another thread than it was parked with.
+    # It may be mirrored in another thread.
     look_up(hold, sheet, set(), fetched.gone)
-    bring_labels(hold, {label for message in fetched.messages for label in message.label_ids})
     edits: list[Edit] = [Bring(message, rewrite=True) for message in fetched.messages]
+    bring_labels(hold, carried(edits))
     parts = sheet.slices([*edits, *map(Remove, fetched.gone)])
-    fetched.park_outdated(hold, sheet)
+    fetched.park_refused(hold, sheet)
     for message_id in fetched.gone:
         log("parked_message_gone", address, message=message_id)
     for part in parts[:-1]:

@@ -1,8 +1,8 @@
 """A slice: what one commit writes, and how large it may be.
 
-Knows: the writes of a commit and Firestore's limits for it. Does not know: what the documents mean.
-Limits: at most 500 writes and 3.5 MB a commit (the emulator refuses 4 MB), a document below 1 MiB
-(https://cloud.google.com/firestore/quotas). The reserve covers lease, mailbox, delta, run and parked documents.
+Knows: Firestore's limits: 500 writes and 3.5 MB a commit (the emulator refuses 4 MB), a document below 1 MiB
+(https://cloud.google.com/firestore/quotas). Does not know: what documents mean. The reserve is for lease, mailbox,
+delta, run and parked.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,11 +24,10 @@ MIRROR_BYTES = MAX_BYTES - 500_000
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One write below a mailbox.
+    """One write below a mailbox; `path` alternates collection and id.
 
-    `create` makes a new document and refuses the whole commit when there is one, `put` replaces the document, `merge`
-    sets the given top-level fields of it, `delete` removes it. `path` alternates
-    collection and id, relative to the mailbox.
+    `create` makes a document and refuses the whole commit when there is one, `put` replaces it, `merge` sets top-level
+    fields, `delete` removes it.
     """
 
     kind: Literal["create", "put", "merge", "delete"]
@@ -42,9 +41,9 @@ class Slice:
 
     Attributes:
         writes: message and thread documents.
-        changes: what the delta says; empty when no application could see a difference.
+        changes: the delta's; empty when no application could see a difference.
         messages, threads: how the counts change.
-        deleted_blobs: messages whose body in Cloud Storage is of no use after the commit.
+        deleted_blobs: messages that are removed, stripped or written anew: their objects may be of no use after it.
     """
 
     writes: tuple[Write, ...] = ()
@@ -55,13 +54,8 @@ class Slice:
 
 
 def weigh(value: object) -> int:
-    """Return the bytes a document value takes in a commit request, rounded up.
-
-    Args:
-        value: anything a document may hold; nested maps and sequences included.
-
-    Returns:
-        UTF-8 bytes of strings and map keys plus 16 for each value's own framing, more than protocol buffers need.
+    """Return the bytes a document value takes in a commit, rounded up: UTF-8 of strings and keys, and 16 to frame each
+    value, more than protocol buffers need.
     """
     if isinstance(value, str):
         return 16 + (len(value) if value.isascii() else len(value.encode()))
