@@ -1,7 +1,6 @@
 """The entry points of Mailmirror's functions: translate, call, answer.
 
-Each is deployed as one function, its name being the entry point. All are plain HTTP functions: a push arrives with its
-whole envelope, which the CloudEvent decorator would cut.
+Each is one function of its name. All are plain HTTP: the CloudEvent decorator would cut a push's envelope.
 """
 
 import os
@@ -60,3 +59,9 @@ def oauth_callback(request: Request) -> Response:
 def manage_mailboxes(request: Request) -> Response:
     """Administrators: connect, plan, list, show, stop and delete mailboxes."""
     return api.manage_mailboxes(_app, request)
+
+
+@functions_framework.http
+def read_mailboxes(request: Request) -> Response:
+    """Applications: the bytes of attachments."""
+    return api.read_mailboxes(_app, request)

@@ -39,18 +39,20 @@ class EntryPoint:
             in their own.
         mirror: what it may do in Firestore.
         gmail: whether it opens mailboxes.
-        bodies: whether it stores or deletes large bodies.
+        bodies: what it may do in the bucket.
+        publishes: whether it publishes work.
         keeps: whether it keeps what users' consents leave behind.
         forgets: whether it deletes that.
     """
 
     name: str
-    callers: Literal["push", "scheduler", "admins", "browsers"]
+    callers: Literal["push", "scheduler", "admins", "readers", "browsers"]
     mirror: Literal["write", "connect", "read"]
     gmail: bool
-    bodies: bool
-    keeps: bool
-    forgets: bool
+    bodies: Literal["write", "read", "none"]
+    publishes: bool = True
+    keeps: bool = False
+    forgets: bool = False
 
     @property
     def function(self) -> str:
@@ -59,13 +61,14 @@ class EntryPoint:
 
 
 ENTRY_POINTS = (
-    EntryPoint("sync_history", "push", "write", gmail=True, bodies=True, keeps=False, forgets=False),
-    EntryPoint("run_work", "push", "write", gmail=True, bodies=True, keeps=False, forgets=True),
-    EntryPoint("renew_watches", "scheduler", "read", gmail=False, bodies=False, keeps=False, forgets=False),
-    EntryPoint("sweep_mailboxes", "scheduler", "read", gmail=False, bodies=False, keeps=False, forgets=False),
-    EntryPoint("trigger_sync", "admins", "write", gmail=True, bodies=True, keeps=False, forgets=False),
-    EntryPoint("manage_mailboxes", "admins", "write", gmail=True, bodies=True, keeps=True, forgets=True),
-    EntryPoint("oauth_callback", "browsers", "connect", gmail=True, bodies=False, keeps=True, forgets=True),
+    EntryPoint("sync_history", "push", "write", gmail=True, bodies="write"),
+    EntryPoint("run_work", "push", "write", gmail=True, bodies="write", forgets=True),
+    EntryPoint("renew_watches", "scheduler", "read", gmail=False, bodies="none"),
+    EntryPoint("sweep_mailboxes", "scheduler", "read", gmail=False, bodies="none"),
+    EntryPoint("trigger_sync", "admins", "write", gmail=True, bodies="write"),
+    EntryPoint("manage_mailboxes", "admins", "write", gmail=True, bodies="write", keeps=True, forgets=True),
+    EntryPoint("read_mailboxes", "readers", "read", gmail=True, bodies="read", publishes=False),
+    EntryPoint("oauth_callback", "browsers", "connect", gmail=True, bodies="none", keeps=True, forgets=True),
 )
 # Those whose calls take up to STEP_SECONDS.
 STEPPING = ("sync_history", "run_work", "trigger_sync")
@@ -108,6 +111,10 @@ ROLES = {
         "storage.objects.delete",
         "storage.objects.list",
     ),
+    "mailmirrorBodyReader": (
+        "storage.objects.get",
+        "storage.objects.list",
+    ),
     "mailmirrorJwtSigner": ("iam.serviceAccounts.signJwt",),
     "mailmirrorTokenKeeper": (
         "secretmanager.secrets.create",
@@ -120,26 +127,41 @@ MIRROR_ROLES = {
     "connect": "mailmirrorMirrorConnector",
     "read": "mailmirrorMirrorReader",
 }
+BODY_ROLES = {
+    "write": "mailmirrorBodyWriter",
+    "read": "mailmirrorBodyReader",
+}
 DATABASE_CONDITION = "mailmirror-database"
 TOKENS_CONDITION = "mailmirror-tokens"
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A composite index: documents where a field equals, or an array contains, a value, sorted by another field."""
+    """A composite index.
+
+    Attributes:
+        collection: what it is for.
+        fields: each field with how it is indexed: CONTAINS, ASCENDING or DESCENDING.
+    """
 
     collection: str
-    where: str
-    array: bool
-    by: str
-    order: Literal["ASCENDING", "DESCENDING"]
+    fields: tuple[tuple[str, str], ...]
+
+    @property
+    def told(self) -> str:
+        """The index in words."""
+        *others, last = (field for field, _ in self.fields)
+        return f"{self.collection} by {', '.join(others)} and {last}"
 
 
 INDEXES = (
-    Index("messages", "labelIds", True, "internalDate", "DESCENDING"),  # noqa: FBT003 -- a row of a table
-    Index("messages", "headers.from", False, "internalDate", "DESCENDING"),  # noqa: FBT003
-    Index("messages", "threadId", False, "internalDate", "ASCENDING"),  # noqa: FBT003
-    Index("threads", "labelIds", True, "lastMessageAt", "DESCENDING"),  # noqa: FBT003
+    Index("messages", (("labelIds", "CONTAINS"), ("internalDate", "DESCENDING"))),
+    Index("messages", (("headers.from.address", "ASCENDING"), ("internalDate", "DESCENDING"))),
+    Index("messages", (("threadId", "ASCENDING"), ("internalDate", "ASCENDING"))),
+    Index("threads", (("labelIds", "CONTAINS"), ("lastMessageAt", "DESCENDING"))),
+    Index("threads", (("starred", "ASCENDING"), ("lastMessageAt", "DESCENDING"))),
+    Index("threads", (("labelIds", "CONTAINS"), ("unread", "ASCENDING"), ("lastMessageAt", "DESCENDING"))),
+    Index("threads", (("hasAttachments", "ASCENDING"), ("lastMessageAt", "DESCENDING"))),
 )
 # Collections and the field whose time, once passed, lets Firestore delete a document.
 TTLS = (("deltas", "expireAt"), ("receipts", "expireAt"))

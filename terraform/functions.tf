@@ -4,17 +4,18 @@ locals {
   push_seconds = 600
   step_seconds = 480
 
-  # How long an answer of manage_mailboxes may take, or one to a user who consents: what is asked, up to 100 s, and after that a Gmail
-  # that does not answer, which is given up after 80 s.
+  # How long an answer of manage_mailboxes may take, one to a user who consents or one to an application: what is asked, up to 100 s, and
+  # after that a Gmail that does not answer, which is given up after 80 s.
   answer_seconds = 240
 
   # One row for each entry point of functions/main.py.
   #   concurrency  requests an instance serves at a time; above 1 Cloud Run wants a whole CPU. A request takes up to five times what
   #                25 messages hold: with bodies of 1 MB four of them were measured at 700 MiB
-  #   callers      who may call it: push, scheduler, admins, or browsers, which are everybody's
+  #   callers      who may call it: push, scheduler, admins, readers, or browsers, which are everybody's
   #   mirror       what it may do in Firestore: write, connect, which is to write without deleting, or read
   #   gmail        whether it opens mailboxes
-  #   bodies       whether it stores or deletes large bodies
+  #   bodies       what it may do in the bucket of large bodies and attachments: write, which is to create, list and delete, read, or none
+  #   publishes    whether it publishes work
   #   keeps        whether it keeps what users' consents leave behind
   #   forgets      whether it deletes that
   functions = { for name, function in local.every_function : name => function if function.callers != "browsers" || local.public_callback }
@@ -23,37 +24,42 @@ locals {
     sync_history = {
       description = "Catches a mailbox up when Gmail notifies."
       memory      = "1Gi", cpu = "1", concurrency = 4, timeout = local.push_seconds, instances = var.max_instances
-      ingress     = "ALLOW_INTERNAL_ONLY", callers = "push", mirror = "write", gmail = true, bodies = true, keeps = false, forgets = false
+      ingress     = "ALLOW_INTERNAL_ONLY", callers = "push", mirror = "write", gmail = true, bodies = "write", publishes = true, keeps = false, forgets = false
     }
     run_work = {
       description = "Does one step of whatever a mailbox needs: catch up, a run's slices, a renewal."
       memory      = "1Gi", cpu = "1", concurrency = 4, timeout = local.push_seconds, instances = var.max_instances
-      ingress     = "ALLOW_INTERNAL_ONLY", callers = "push", mirror = "write", gmail = true, bodies = true, keeps = false, forgets = true
+      ingress     = "ALLOW_INTERNAL_ONLY", callers = "push", mirror = "write", gmail = true, bodies = "write", publishes = true, keeps = false, forgets = true
     }
     renew_watches = {
       description = "Publishes a renewal for each watch that is due."
       memory      = "256Mi", cpu = null, concurrency = 1, timeout = 300, instances = 1
-      ingress     = "ALLOW_INTERNAL_ONLY", callers = "scheduler", mirror = "read", gmail = false, bodies = false, keeps = false, forgets = false
+      ingress     = "ALLOW_INTERNAL_ONLY", callers = "scheduler", mirror = "read", gmail = false, bodies = "none", publishes = true, keeps = false, forgets = false
     }
     sweep_mailboxes = {
       description = "Publishes work for each mailbox that is due."
       memory      = "256Mi", cpu = null, concurrency = 1, timeout = 300, instances = 1
-      ingress     = "ALLOW_INTERNAL_ONLY", callers = "scheduler", mirror = "read", gmail = false, bodies = false, keeps = false, forgets = false
+      ingress     = "ALLOW_INTERNAL_ONLY", callers = "scheduler", mirror = "read", gmail = false, bodies = "none", publishes = true, keeps = false, forgets = false
     }
     trigger_sync = {
       description = "Syncs a mailbox when an administrator asks."
       memory      = "512Mi", cpu = "1", concurrency = 1, timeout = 540, instances = 5
-      ingress     = "ALLOW_ALL", callers = "admins", mirror = "write", gmail = true, bodies = true, keeps = false, forgets = false
+      ingress     = "ALLOW_ALL", callers = "admins", mirror = "write", gmail = true, bodies = "write", publishes = true, keeps = false, forgets = false
     }
     manage_mailboxes = {
       description = "Connects, plans, shows, stops and deletes mailboxes for administrators."
       memory      = "512Mi", cpu = null, concurrency = 1, timeout = local.answer_seconds, instances = 5
-      ingress     = "ALLOW_ALL", callers = "admins", mirror = "write", gmail = true, bodies = true, keeps = true, forgets = true
+      ingress     = "ALLOW_ALL", callers = "admins", mirror = "write", gmail = true, bodies = "write", publishes = true, keeps = true, forgets = true
+    }
+    read_mailboxes = {
+      description = "Gives applications the bytes of attachments."
+      memory      = "1Gi", cpu = "1", concurrency = 4, timeout = local.answer_seconds, instances = var.max_instances
+      ingress     = "ALLOW_ALL", callers = "readers", mirror = "read", gmail = true, bodies = "read", publishes = false, keeps = false, forgets = false
     }
     oauth_callback = {
       description = "Takes in the consent that a user has just given in the browser."
       memory      = "512Mi", cpu = null, concurrency = 1, timeout = local.answer_seconds, instances = 2
-      ingress     = "ALLOW_ALL", callers = "browsers", mirror = "connect", gmail = true, bodies = false, keeps = true, forgets = true
+      ingress     = "ALLOW_ALL", callers = "browsers", mirror = "connect", gmail = true, bodies = "none", publishes = true, keeps = true, forgets = true
     }
   }
 
@@ -85,7 +91,9 @@ locals {
       GMAIL_TOPIC                 = "projects/${var.project}/topics/${google_pubsub_topic.topic["gmail-notifications"].name}"
       WORK_TOPIC                  = "projects/${var.project}/topics/${google_pubsub_topic.topic["mailbox-work"].name}"
       BODY_BUCKET                 = local.body_bucket
+      ATTACHMENTS                 = var.attachments
       GMAIL_AUTH                  = var.gmail_auth
+      GMAIL_CONTENT               = var.gmail_content
       GMAIL_SCOPES                = join(" ", var.gmail_scopes)
       GMAIL_UNITS_PER_MINUTE      = tostring(var.gmail_units_per_minute)
       GMAIL_UNITS_PER_DAY         = var.gmail_units_per_day == null ? "" : tostring(var.gmail_units_per_day)
@@ -127,7 +135,7 @@ resource "google_storage_bucket_object" "functions" {
 }
 
 resource "google_cloudfunctions2_function" "function" {
-  # checkov:skip=CKV_GCP_124:Administrators call two functions from outside, and Cloud Run lets in only the members of admins; a third is public if asked for.
+  # checkov:skip=CKV_GCP_124:Administrators and applications call three functions from outside, and Cloud Run lets in only the members of admins and readers; a fourth is public if asked for.
 
   for_each = local.functions
 

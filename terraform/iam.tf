@@ -6,12 +6,13 @@ locals {
   database_title   = "mailmirror-database"
   database_only    = "resource.name == \"projects/${var.project}/databases/${var.firestore_database}\""
   tokens_only      = "resource.name.startsWith(\"projects/${local.project_number}/secrets/${local.token_prefix}\")"
-  called_functions = { for name, function in local.functions : name => function if function.callers != "admins" || length(var.admins) > 0 }
+  called_functions = { for name, function in local.functions : name => function if length(local.invokers[function.callers]) > 0 }
 
   invokers = {
     push      = [google_service_account.push.member]
     scheduler = [google_service_account.scheduler.member]
     admins    = var.admins
+    readers   = var.readers
     # There is a function for them only with public_consent.
     browsers = ["allUsers"]
   }
@@ -171,7 +172,7 @@ resource "google_project_iam_member" "reader" {
   depends_on = [google_firestore_index.query]
 }
 
-# Large bodies
+# Large bodies and attachments
 
 # A listing says which generation of an object there is, so that no other is deleted; storage.objects.get would say it
 # too, and give the body with it.
@@ -189,10 +190,34 @@ resource "google_project_iam_custom_role" "body_writer" {
 }
 
 resource "google_storage_bucket_iam_member" "body_writer" {
-  for_each = { for name, function in local.functions : name => function if function.bodies }
+  for_each = { for name, function in local.functions : name => function if function.bodies == "write" }
 
   bucket = local.body_bucket
   role   = google_project_iam_custom_role.body_writer.id
+  member = google_service_account.function[each.key].member
+
+  depends_on = [google_firestore_index.query]
+}
+
+# Whoever asks for an object knows its name from the mirror. But that it is not there, Cloud Storage tells those alone who may list:
+# all others are refused.
+resource "google_project_iam_custom_role" "body_reader" {
+  role_id     = "mailmirrorBodyReader"
+  title       = "Mailmirror: read large bodies"
+  description = "Objects of a bucket: read and list."
+  permissions = [
+    "storage.objects.get",
+    "storage.objects.list",
+  ]
+
+  depends_on = [google_project_service.api]
+}
+
+resource "google_storage_bucket_iam_member" "body_reader" {
+  for_each = { for name, function in local.functions : name => function if function.bodies == "read" }
+
+  bucket = local.body_bucket
+  role   = google_project_iam_custom_role.body_reader.id
   member = google_service_account.function[each.key].member
 
   depends_on = [google_firestore_index.query]

@@ -13,6 +13,11 @@ output "trigger_sync_uri" {
   value       = google_cloudfunctions2_function.function["trigger_sync"].service_config[0].uri
 }
 
+output "read_mailboxes_uri" {
+  description = "Where applications get the bytes of attachments."
+  value       = google_cloudfunctions2_function.function["read_mailboxes"].service_config[0].uri
+}
+
 output "delegation" {
   description = "What a Workspace administrator enters on the domain-wide delegation page: client id and scopes. None with oauth."
   value = var.gmail_auth == "delegation" ? {
@@ -37,7 +42,7 @@ output "firestore_database" {
 }
 
 output "body_bucket" {
-  description = "The bucket that holds bodies over 200 kB."
+  description = "The bucket that holds bodies over 200 kB, and attachments that are kept."
   value       = local.body_bucket
 }
 

@@ -25,11 +25,11 @@ resource "google_pubsub_topic_iam_binding" "gmail_publisher" {
   members = ["serviceAccount:gmail-api-push@system.gserviceaccount.com"]
 }
 
-# Only the functions publish work.
+# Only functions publish work, and none that only reads.
 resource "google_pubsub_topic_iam_binding" "work_publisher" {
   topic   = google_pubsub_topic.topic["mailbox-work"].name
   role    = "roles/pubsub.publisher"
-  members = [for account in google_service_account.function : account.member]
+  members = [for name, function in local.functions : google_service_account.function[name].member if function.publishes]
 }
 
 resource "google_pubsub_subscription" "push" {

@@ -21,7 +21,7 @@ resource "google_storage_bucket" "source" {
   depends_on = [google_project_service.api]
 }
 
-# Bodies over 200 kB. Objects belong to messages: no rule here deletes one by its age.
+# Bodies over 200 kB and attachments that are kept. Objects belong to messages: no rule here deletes one by its age.
 resource "google_storage_bucket" "bodies" {
   # checkov:skip=CKV_GCP_62:Who reads a body is told by audit logs, which Google prefers to usage logs; they are the project's choice.
   # checkov:skip=CKV_GCP_78:Soft delete keeps what was deleted or overwritten for a week; versions would outlive the mail they are of.

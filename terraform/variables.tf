@@ -74,7 +74,7 @@ variable "admins" {
 
 variable "readers" {
   type        = set(string)
-  description = "Groups and service accounts that may read the mirror in Firestore and the large bodies in the bucket, and change nothing."
+  description = "Groups and service accounts of applications: they may read the mirror in Firestore and what is in the bucket, and call read_mailboxes, which also gives them attachments from Gmail. They change nothing."
   default     = []
   nullable    = false
 
@@ -98,6 +98,18 @@ variable "gmail_auth" {
   }
 }
 
+variable "gmail_content" {
+  type        = string
+  description = "What is mirrored of messages: full, or metadata, which asks Gmail for no body and no attachment, so that the scope gmail.metadata is enough."
+  default     = "full"
+  nullable    = false
+
+  validation {
+    condition     = contains(["full", "metadata"], var.gmail_content)
+    error_message = "gmail_content must be full or metadata."
+  }
+}
+
 variable "gmail_scopes" {
   type        = list(string)
   description = "OAuth scopes that mailboxes are opened with; the administrator or the users grant exactly these."
@@ -107,9 +119,14 @@ variable "gmail_scopes" {
   validation {
     condition = length(var.gmail_scopes) > 0 && alltrue([
       for scope in var.gmail_scopes :
-      can(regex("^https://(mail\\.google\\.com/|www\\.googleapis\\.com/auth/gmail\\.(readonly|modify))$", scope))
+      can(regex("^https://(mail\\.google\\.com/|www\\.googleapis\\.com/auth/gmail\\.(readonly|modify|metadata))$", scope))
     ])
-    error_message = "gmail_scopes must let Mailmirror read whole messages: https://www.googleapis.com/auth/gmail.readonly, .../auth/gmail.modify or https://mail.google.com/."
+    error_message = "gmail_scopes must let Mailmirror read messages: https://www.googleapis.com/auth/gmail.readonly, .../auth/gmail.modify or https://mail.google.com/, with gmail_content = \"metadata\" also .../auth/gmail.metadata."
+  }
+
+  validation {
+    condition     = var.gmail_content == "metadata" || !contains(var.gmail_scopes, "https://www.googleapis.com/auth/gmail.metadata")
+    error_message = "gmail_scopes must be without gmail.metadata unless gmail_content is \"metadata\": with it Gmail gives nobody a whole message, whatever else is granted."
   }
 }
 
@@ -253,7 +270,7 @@ variable "renew_schedule" {
 
 variable "max_instances" {
   type        = number
-  description = "The most instances each of sync_history and run_work may have at a time."
+  description = "The most instances each of sync_history, run_work and read_mailboxes may have at a time."
   default     = 20
   nullable    = false
 
@@ -335,7 +352,7 @@ variable "backup_retention_days" {
 
 variable "body_bucket" {
   type        = string
-  description = "Name of an existing bucket of the project, with uniform access, for bodies over 200 kB. Null creates one."
+  description = "Name of an existing bucket of the project, with uniform access, for bodies over 200 kB and for attachments that are kept. Null creates one."
   default     = null
 
   validation {
@@ -344,9 +361,26 @@ variable "body_bucket" {
   }
 }
 
+variable "attachments" {
+  type        = string
+  description = "Whether the bytes of attachments are kept in the bucket: store, once per content, or none. Either way read_mailboxes gives them to applications: from the bucket, or from Gmail as long as Gmail has them."
+  default     = "none"
+  nullable    = false
+
+  validation {
+    condition     = contains(["none", "store"], var.attachments)
+    error_message = "attachments must be none or store."
+  }
+
+  validation {
+    condition     = var.attachments == "none" || var.gmail_content == "full"
+    error_message = "attachments must be none with gmail_content = \"metadata\", which leaves attachments out."
+  }
+}
+
 variable "delete_protection" {
   type        = bool
-  description = "Whether mail is safe from `terraform destroy`: the database refuses to be deleted, and a bucket that holds bodies too."
+  description = "Whether mail is safe from `terraform destroy`: the database refuses to be deleted, and a bucket that holds bodies or attachments too."
   default     = true
   nullable    = false
 }

@@ -14,6 +14,7 @@ from local.emulators import EmulatorsMissing, EmulatorTools, FirestoreEmulator, 
 
 # Everything Mailmirror or a Google client library reads from the environment.
 ENVIRONMENT = (
+    "ATTACHMENTS",
     "BODY_BUCKET",
     "DIRECTORY_ADMIN",
     "DIRECTORY_API_ROOT",
@@ -22,6 +23,7 @@ ENVIRONMENT = (
     "GCLOUD_PROJECT",
     "GMAIL_API_ROOT",
     "GMAIL_AUTH",
+    "GMAIL_CONTENT",
     "GMAIL_DELEGATE",
     "GMAIL_OAUTH_CLIENT",
     "GMAIL_PRICES",

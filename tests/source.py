@@ -21,11 +21,12 @@ from tests.world import World, mail
 ROOT = Path(__file__).resolve().parents[1]
 FUNCTIONS = ROOT / "functions"
 
-Caller = Literal["push", "scheduler", "admins", "browsers"]
+Caller = Literal["push", "scheduler", "admins", "readers", "browsers"]
 _CALLERS: dict[str, Caller] = {
     "Push from": "push",
     "Cloud Scheduler": "scheduler",
     "Administrators": "admins",
+    "Applications": "readers",
     "Browsers": "browsers",
 }
 
@@ -64,7 +65,7 @@ def entry_points() -> dict[str, EntryPoint]:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route of an entry point; `path` is the pattern that the whole path has to match."""
+    """A route of an entry point; `{names}` in the path stand for any text without a slash."""
 
     entry_point: str
     method: str

@@ -3,15 +3,19 @@
 import base64
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from email.message import EmailMessage
 from random import Random
 from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
 from flask import Request, Response
 from mailmirror import api
+from mailmirror import download as downloads
 from mailmirror.adapters import directory
 from mailmirror.adapters.directory import DirectoryApi
 from mailmirror.errors import (
@@ -22,9 +26,10 @@ from mailmirror.errors import (
     StoreUnavailable,
     Throttled,
 )
+from mailmirror.keep import Kept
 from mailmirror.model import Mailbox, MailboxId, MessagePage, Policy, Watch
 from mailmirror.ports import Task
-from werkzeug.test import EnvironBuilder
+from werkzeug.test import Client, EnvironBuilder, TestResponse
 
 from local.gmail.mailbox import Mailbox as GmailMailbox
 from local.google.directory import User, WorkspaceAccount, blueprint
@@ -44,6 +49,7 @@ POLICY = {
     "labelIds": [],
     "excludeLabelIds": [],
     "since": None,
+    "newestDays": None,
     "bodies": True,
 }
 # What a person is told when something unexpected happened must not hold it.
@@ -435,6 +441,7 @@ def test_a_policy_of_labels_dates_and_headers(fresh: World) -> None:
         "labelIds": ["INBOX", "STARRED"],
         "excludeLabelIds": ["CATEGORY_PROMOTIONS"],
         "since": "2026-01-31",
+        "newestDays": 90,
         "bodies": False,
     }
     answer = manage(fresh, "PUT", ONE, json.dumps({"policy": wish}).encode())
@@ -468,6 +475,9 @@ BAD_BODIES = {
     "a date that never was": b'{"policy": {"since": "2026-02-30"}}',
     "a time of nowhere": b'{"policy": {"since": "2026-01-31T00:00:00"}}',
     "a date as a number": b'{"policy": {"since": 1769817600}}',
+    "no days": b'{"policy": {"newestDays": 0}}',
+    "half a day": b'{"policy": {"newestDays": 0.5}}',
+    "days in words": b'{"policy": {"newestDays": "90"}}',
     "nothing that can be": b'{"policy": {"labelIds": ["INBOX"], "excludeLabelIds": ["INBOX"]}}',
     "a huge number": b'{"policy": ' + b"9" * 5_000 + b"}",
     "a nesting bomb": b'{"policy":' * 100_000,
@@ -796,6 +806,19 @@ def test_a_plan_without_bodies() -> None:
     assert sizes[1] < sizes[0]
 
 
+def test_a_plan_where_no_bodies_are_kept() -> None:
+    """What the deployment leaves out is not counted as stored, connected or not."""
+    sizes = []
+    for kept in (Kept(), Kept(content="metadata")):
+        world = World(kept=kept)
+        world.ada.deliver(mail())
+        sizes.append(manage(world, "GET", f"{ONE}/plan").body["storageBytes"]["value"])
+        world.connect()
+        sizes.append(manage(world, "GET", f"{ONE}/plan").body["storageBytes"]["value"])
+        world.sqlite.close()
+    assert sizes[0] == sizes[1] > sizes[2] == sizes[3]
+
+
 def test_a_plan_of_no_address(world: World) -> None:
     """What is no address is refused."""
     check_error(manage(world, "GET", "/mailboxes/ada/plan"), 400, "INVALID_ARGUMENT")
@@ -975,6 +998,222 @@ def test_a_directory_that_does_not_answer(workspace: Workspace) -> None:
     assert "again" in check_error(workspace.discover({"orgUnit": "/"}), 503, "UNAVAILABLE")
 
 
+# GET /mailboxes/{m}/messages/{id}/attachments/{partId}
+
+PDF = bytes(range(256)) * 40
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """An answer that is bytes."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
+def read(world: World, path: str, method: str = "GET") -> Answer:
+    """Call read_mailboxes for what is an error."""
+    return ask(lambda request: api.read_mailboxes(world.app, request), method, path)
+
+
+def download(world: World, path: str, method: str = "GET") -> Download:
+    """Call read_mailboxes for bytes."""
+    response = serve(world, path, method)
+    return Download(response.status_code, response.get_data(), dict(response.headers))
+
+
+def serve(world: World, path: str, method: str = "GET") -> TestResponse:
+    """Call read_mailboxes as a server does, which leaves the body out where the method has none."""
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return api.read_mailboxes(world.app, Request(environ))(environ, start_response)
+
+    return Client(application).open(path, method=method)
+
+
+def enclosed(filename: str = "plans.pdf", mime_type: str = "application/pdf", data: bytes = PDF) -> bytes:
+    """The source of a message with a file, which is part 1."""
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = "grace@example.com", ADA, "Plans"
+    message.set_content("Enclosed.")
+    kind, _, subtype = mime_type.partition("/")
+    message.add_attachment(data, maintype=kind, subtype=subtype, filename=filename)
+    return message.as_bytes()
+
+
+def add(world: World, source: bytes) -> str:
+    """Let a message be delivered and mirrored; return the path of its attachments."""
+    message_id = world.ada.deliver(source)
+    world.notify()
+    world.accounts.calls.clear()
+    return f"{ONE}/messages/{message_id}/attachments"
+
+
+def add_quietly(world: World) -> str:
+    """The same where every call of Gmail fails."""
+    fail, world.accounts.before = world.accounts.before, None
+    path = add(world, enclosed())
+    world.accounts.before = fail
+    return path
+
+
+def test_an_attachment_from_gmail(world: World) -> None:
+    """The bytes are answered under the name and type that the message gives them, to be saved and not to be shown."""
+    found = download(world, f"{add(world, enclosed())}/1")
+    assert (found.status, found.body) == (200, PDF)
+    assert found.headers == {
+        "Content-Type": "application/pdf",
+        "Content-Length": str(len(PDF)),
+        "Content-Disposition": 'attachment; filename="plans.pdf"',
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "private",
+    }
+
+
+def test_an_attachment_that_is_kept() -> None:
+    """With ATTACHMENTS=store the same is answered from the bucket, and Gmail is not asked."""
+    world = World(kept=Kept(attachments="store"))
+    world.connect()
+    path = f"{add(world, enclosed())}/1"
+    found = download(world, path)
+    assert (found.status, found.body, found.headers["Content-Length"]) == (200, PDF, str(len(PDF)))
+    assert world.accounts.calls == []
+    manage(world, "POST", STOP)
+    assert download(world, path) == found
+    world.sqlite.close()
+
+
+def test_a_message_that_is_nothing_but_a_file(world: World) -> None:
+    """Its part id is empty: with or without the slash before it, the path leads to the file."""
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = "noreply@example.com", ADA, "Report"
+    message.set_content(PDF, maintype="application", subtype="zip", filename="report.zip")
+    path = add(world, message.as_bytes())
+    assert download(world, f"{path}/").body == download(world, path).body == PDF
+
+
+@pytest.mark.parametrize("mime_type", ["text/html", "image/svg+xml", "application/javascript"])
+def test_a_page_is_not_a_page_here(world: World, mime_type: str) -> None:
+    """What a browser would run arrives as bytes."""
+    script = b"<script>alert(1)</script>"
+    found = download(world, f"{add(world, enclosed('page.html', mime_type, script))}/1")
+    assert found.body == script
+    assert found.headers["Content-Type"] == "application/octet-stream"
+
+
+@pytest.mark.parametrize("filename", ["Größe.pdf", "a\r\nSet-Cookie: b=c", "見" * 300 + ".pdf", '"; filename="b.exe'])
+def test_a_name_of_any_kind(world: World, filename: str) -> None:
+    """No file name makes a header of its own."""
+    path = add(world, enclosed("plans.pdf"))
+    rename(world, path, filename)
+    found = download(world, f"{path}/1")
+    assert (found.status, found.body) == (200, PDF)
+    assert len(found.headers) == 6
+    assert re.fullmatch(r"attachment; filename=\"[ !#-~]*\"(; filename\*=UTF-8''[!-~]*)?", disposition(found))
+    assert '"; filename=' not in disposition(found)
+
+
+def disposition(found: Download) -> str:
+    """How an answer is to be saved."""
+    return found.headers["Content-Disposition"]
+
+
+def rename(world: World, path: str, filename: str) -> None:
+    """Let the mirror have another name of the attachment, whatever Gmail makes of such names."""
+    message_id = path.split("/")[4]
+    where = "collection = ? AND id = ?", (f"mailboxes/{ADA}/messages", message_id)
+    ((data,),) = world.sqlite._connection.execute(f"SELECT data FROM documents WHERE {where[0]}", where[1])
+    document = json.loads(data)
+    document["attachments"][0]["filename"] = filename
+    update = json.dumps(document), *where[1]
+    world.sqlite._connection.execute(f"UPDATE documents SET data = ? WHERE {where[0]}", update)
+
+
+def test_what_is_too_large_for_one_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large attachment is sent while it is read, without a length."""
+    monkeypatch.setattr(downloads, "WHOLE_BYTES", 100)
+    found = download(world, f"{add(world, enclosed())}/1")
+    assert (found.status, found.body) == (200, PDF)
+    assert "Content-Length" not in found.headers
+
+
+def test_the_bucket_fails_on_the_way(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A failure while bytes are being sent ends the answer too early, which its reader sees, and is logged by name."""
+    world = World(kept=Kept(attachments="store"))
+    world.connect()
+    path = f"{add(world, enclosed())}/1"
+
+    def failing(name: str) -> Iterator[bytes]:
+        yield b"some"
+        raise StoreUnavailable("Cloud Storage does not answer.")
+
+    monkeypatch.setattr(world.blobs, "read", failing)
+    check_error(read(world, path), 503, "UNAVAILABLE")
+    monkeypatch.setattr(downloads, "WHOLE_BYTES", 1)
+    caplog.clear()
+    caplog.set_level(logging.INFO)
+    with pytest.raises(StoreUnavailable):
+        download(world, path)
+    failed = [record for record in caplog.records if record.getMessage() == "request_failed"]
+    assert [vars(record)["fields"]["error"] for record in failed] == ["StoreUnavailable"]
+    world.sqlite.close()
+
+
+def test_an_attachment_is_not_there(world: World) -> None:
+    """An unknown mailbox, message or part, and bytes that Gmail has no more, are 404 with what to do."""
+    path = add(world, enclosed())
+    message = check_error(read(world, "/mailboxes/nobody@example.com/messages/1/attachments/1"), 404, "NOT_FOUND")
+    assert "Connect it first" in message
+    assert "has no message" in check_error(read(world, f"{ONE}/messages/ffff/attachments/1"), 404, "NOT_FOUND")
+    assert "no attachment" in check_error(read(world, f"{path}/0"), 404, "NOT_FOUND")
+    assert world.accounts.calls == []
+    world.ada.delete([path.split("/")[4]])
+    assert "the mirror is about to follow" in check_error(read(world, f"{path}/1"), 404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "status"),
+    [
+        (AccessRevoked("Nobody may read it."), 409, "FAILED_PRECONDITION"),
+        (GmailUnavailable("Gmail answered 502."), 503, "UNAVAILABLE"),
+        (Throttled("Later."), 429, "RESOURCE_EXHAUSTED"),
+    ],
+)
+def test_an_attachment_that_gmail_refuses(world: World, error: Exception, code: int, status: str) -> None:
+    """Why Gmail does not give the bytes is told in Google's model."""
+    path = add(world, enclosed())
+    fail_with(world, error)
+    assert str(error) in check_error(read(world, f"{path}/1"), code, status)
+
+
+def test_an_attachment_of_a_stopped_mailbox(world: World) -> None:
+    """Where nobody wants Gmail asked, 409 says how that is changed; being deleted, that nothing is to be had."""
+    path = add(world, enclosed())
+    manage(world, "POST", STOP)
+    assert "Connect it again" in check_error(read(world, f"{path}/1"), 409, "FAILED_PRECONDITION")
+    stored_mailbox = world.state()
+    assert world.store.want(stored_mailbox, "purged", due_at=world.clock.now())
+    assert "being deleted" in check_error(read(world, f"{path}/1"), 409, "FAILED_PRECONDITION")
+
+
+def test_reading_is_not_writing(world: World) -> None:
+    """Nothing is stored or published for an attachment, had or refused."""
+    path = add(world, enclosed())
+    before = stored(world), list(world.outbox.work)
+    download(world, f"{path}/1")
+    read(world, f"{path}/2")
+    assert (stored(world), world.outbox.work) == before
+
+
+def test_the_head_of_an_attachment(world: World) -> None:
+    """HEAD has the status and the headers that GET has, and no bytes."""
+    path = f"{add(world, enclosed())}/1"
+    got, head = download(world, path), download(world, path, "HEAD")
+    assert (head.status, head.headers, head.body) == (got.status, got.headers, b"")
+
+
 # What all have in common
 
 
@@ -994,6 +1233,11 @@ def test_head(world: World, path: str) -> None:
         *(("manage", method, STOP, "POST") for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS")),
         *(("manage", method, "/mailboxes", "GET") for method in ("POST", "PUT", "DELETE", "OPTIONS")),
         *(("manage", method, f"{ONE}/plan", "GET") for method in ("POST", "PUT", "DELETE", "OPTIONS")),
+        *(
+            ("read", method, f"{ONE}/messages/1/attachments{part}", "GET")
+            for part in ("", "/1")
+            for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH")
+        ),
         *(("manage", method, "/mailboxes:discover", "POST") for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS")),
     ],
 )
@@ -1004,6 +1248,7 @@ def test_a_method_that_is_not_allowed(world: World, handle: str, method: str, pa
         "scheduled": lambda request: api.scheduled(world.app.sweep_mailboxes, request),
         "trigger_sync": lambda request: api.trigger_sync(world.app, request),
         "manage": lambda request: api.manage_mailboxes(world.app, request),
+        "read": lambda request: api.read_mailboxes(world.app, request),
     }
     world.clock.advance(3_600)
     before = stored(world)
@@ -1025,7 +1270,9 @@ def test_a_path_that_is_not_there(world: World, method: str, path: str) -> None:
     message = check_error(manage(world, method, path), 404, "NOT_FOUND")
     shown = message.removesuffix(".").partition("Routes: ")[2].split("; ")
     coded = [route for route in source.routes() if route.entry_point == "manage_mailboxes"]
-    assert shown == [f"{route.method} {route.path.replace('([^/]+)', '{mailbox}')}" for route in coded]
+    assert shown == [f"{route.method} {route.path.replace('{m}', '{mailbox}')}" for route in coded]
+    message = check_error(read(world, path, method), 404, "NOT_FOUND")
+    assert "GET /mailboxes/{mailbox}/messages/{id}/attachments/{partId}; GET " in message
 
 
 def test_a_push_that_is_done(world: World) -> None:
@@ -1072,8 +1319,9 @@ def test_a_schedule_while_pubsub_is_down(world: World) -> None:
         lambda world: pushed(world, push({"emailAddress": ADA, "historyId": world.head() + 1})),
         lambda world: ask(lambda request: api.scheduled(lambda: int(MARKER), request), "POST"),
         lambda world: manage(world, "PUT", "/mailboxes/grace@example.com"),
+        lambda world: read(world, f"{add_quietly(world)}/1"),
     ],
-    ids=["trigger_sync", "sync_history", "a schedule", "manage_mailboxes"],
+    ids=["trigger_sync", "sync_history", "a schedule", "manage_mailboxes", "read_mailboxes"],
 )
 def test_something_unexpected(world: World, call: Callable[[World], Answer], caplog: pytest.LogCaptureFixture) -> None:
     """A failure without a name is told in Google's model and logged by type and place; its text stays inside."""

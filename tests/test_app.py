@@ -25,6 +25,7 @@ from mailmirror.errors import (
     StoreUnavailable,
     Throttled,
 )
+from mailmirror.keep import Kept
 from mailmirror.lease import Pace
 from mailmirror.model import MailboxId
 from mailmirror.ports import Task
@@ -563,6 +564,14 @@ def test_a_deployment_in_the_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(app.store, FirestoreStore)
     assert app.store._client._database_string == "projects/p/databases/mail"
     assert app.engine.blobs is not None
+
+
+def test_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GMAIL_CONTENT and ATTACHMENTS reach the engine, which keeps what they say."""
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "127.0.0.1:9")
+    assert wired().engine.kept == Kept("full", "none")
+    assert wired(GMAIL_CONTENT="metadata").engine.kept == Kept("metadata", "none")
+    assert wired(BODY_BUCKET="bodies", ATTACHMENTS="store").engine.kept == Kept("full", "store")
 
 
 @pytest.mark.parametrize("prices", ["2026", "legacy"])

@@ -12,13 +12,16 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 from mailmirror.adapters.sqlite import SqliteStore
-from mailmirror.model import Mailbox, Watch
+from mailmirror.documents import to_document
+from mailmirror.model import Attachment, Mailbox, Watch
+from mailmirror.slice import Write
 
 from local import pubsub
 from local.gmail import server
@@ -160,6 +163,7 @@ IDLE: dict[str, tuple[str, str, bytes, int]] = {
     "trigger_sync": ("POST", "/mailboxes/nobody@example.com/sync", b"", 404),
     "manage_mailboxes": ("GET", f"/mailboxes/{ADA}", b"", 200),
     "oauth_callback": ("GET", "/oauth/callback", b"", 400),
+    "read_mailboxes": ("GET", f"/mailboxes/{ADA}/messages/1/attachments/1", b"", 404),
 }
 
 
@@ -233,6 +237,29 @@ def test_a_sync_by_delegation(deployment: Deployment) -> None:
         assert ada is not None
         assert ada.problem is not None
         assert ada.problem.code == "CredentialsMissing"
+
+
+@pytest.mark.parametrize(("uri", "port", "status"), [(None, GMAIL, 200), ("gs://bodies/x/y", STORAGE, 503)])
+def test_an_attachment(
+    deployment: Deployment, gmail: World, gmail_root: str, uri: str | None, port: str, status: int
+) -> None:
+    """Who gives an attachment imports what its bytes are read from, and not what others are."""
+    message = EmailMessage()
+    message["From"] = message["To"] = ADA
+    message.add_attachment(b"%PDF-", maintype="application", subtype="pdf", filename="a.pdf")
+    message_id = gmail.add(ADA).deliver(message.as_bytes())
+    attachment = Attachment("0", "a.pdf", "application/pdf", 5, uri=uri)
+    document = {"attachments": [to_document(attachment)]}
+    with SqliteStore(deployment.environment["MAILMIRROR_STORE"].removeprefix("sqlite:")) as store:
+        ada = store.mailbox(ADA)
+        assert ada is not None
+        now = datetime.now(UTC)
+        held = store.acquire(ada, owner="worker", now=now, expires_at=now)
+        store.commit(held, ada, [Write("put", ("messages", message_id), document)], expires_at=now, release=True)
+    path = f"/mailboxes/{ADA}/messages/{message_id}/attachments/0"
+    started = deployment.start("read_mailboxes", "GET", path, GMAIL_AUTH="none", GMAIL_API_ROOT=gmail_root)
+    assert started.status == status
+    assert started.ports() == {SQLITE, port}
 
 
 def test_a_large_body(deployment: Deployment, gmail: World, gmail_root: str) -> None:

@@ -24,6 +24,8 @@ REQUIRED = {
 DEFAULTS = {
     "firestore_database": "(default)",
     "body_bucket": "",
+    "gmail_content": "full",
+    "attachments": "none",
     "gmail_delegate": "",
     "gmail_oauth_client": "",
     "gmail_token_prefix": "",
@@ -52,6 +54,9 @@ GOOD = [
     ("GMAIL_TOPIC", "projects/other/topics/t", "gmail_topic", "projects/other/topics/t"),
     ("WORK_TOPIC", "projects/other/topics/w", "work_topic", "projects/other/topics/w"),
     ("BODY_BUCKET", "my-bodies", "body_bucket", "my-bodies"),
+    ("GMAIL_CONTENT", "metadata", "gmail_content", "metadata"),
+    ("GMAIL_CONTENT", "full", "gmail_content", "full"),
+    ("ATTACHMENTS", "none", "attachments", "none"),
     ("GMAIL_AUTH", "none", "gmail_auth", "none"),
     ("GMAIL_DELEGATE", "mail@p.iam.gserviceaccount.com", "gmail_delegate", "mail@p.iam.gserviceaccount.com"),
     ("GMAIL_OAUTH_CLIENT", "projects/p/secrets/client", "gmail_oauth_client", "projects/p/secrets/client"),
@@ -110,6 +115,11 @@ BAD = [
     ("WORK_TOPIC", "projects/p/subscriptions/s"),
     ("WORK_TOPIC", "//pubsub.googleapis.com/projects/p/topics/t"),
     ("BODY_BUCKET", "gs://my-bodies"),
+    ("GMAIL_CONTENT", "none"),
+    ("GMAIL_CONTENT", "Full"),
+    ("ATTACHMENTS", "all"),
+    ("ATTACHMENTS", "Store"),
+    ("ATTACHMENTS", "store"),  # without a bucket
     ("GMAIL_AUTH", "None"),
     ("GMAIL_AUTH", "delegation oauth"),
     ("GMAIL_DELEGATE", "my-service-account"),
@@ -248,6 +258,19 @@ def test_consents_need_the_names_of_their_secrets(missing: str) -> None:
     del environment[missing]
     with pytest.raises(BadSetting, match=rf"^{missing} is not set\.$"):
         Settings.from_env(environment)
+
+
+def test_attachments_need_a_bucket_and_messages_in_full() -> None:
+    """Bytes of attachments are kept only where there is a bucket and Gmail is asked for whole messages."""
+    environment = REQUIRED | {"ATTACHMENTS": "store"}
+    with pytest.raises(BadSetting, match=r"^ATTACHMENTS='store' .* BODY_BUCKET is not set\.$"):
+        Settings.from_env(environment)
+    environment["BODY_BUCKET"] = "bodies"
+    assert Settings.from_env(environment).attachments == "store"
+    with pytest.raises(BadSetting, match=r"^ATTACHMENTS='store' .* GMAIL_CONTENT=metadata .*\.$"):
+        Settings.from_env(environment | {"GMAIL_CONTENT": "metadata"})
+    kept = Settings.from_env(REQUIRED | {"BODY_BUCKET": "bodies", "GMAIL_CONTENT": "metadata"})
+    assert (kept.gmail_content, kept.attachments) == ("metadata", "none")
 
 
 def test_a_client_pasted_where_its_name_belongs_is_not_repeated() -> None:

@@ -147,7 +147,10 @@ def logged(text: io.StringIO) -> Iterator[None]:
 def refused(google: Google, error: type[GmailError]) -> str:
     """How a single call and a batch fail, each in a process of its own; that they say the same, without secrets."""
     said = set()
-    calls: list[Callable[[Gmail], object]] = [lambda gmail: gmail.profile(), lambda gmail: gmail.messages(["1", "2"])]
+    calls: list[Callable[[Gmail], object]] = [
+        lambda gmail: gmail.profile(),
+        lambda gmail: gmail.messages(["1", "2"], None),
+    ]
     for call in calls:
         with pytest.raises(error) as caught:
             call(google.open())
@@ -164,7 +167,7 @@ def test_a_mailbox_opens_with_its_users_consent(google: Google) -> None:
     ids = [google.ada.deliver(mail(f"{number}")) for number in range(3)]
     gmail = google.open()
     assert gmail.profile().email_address == ADA
-    assert all(isinstance(found, Message) for found in gmail.messages(ids).values())
+    assert all(isinstance(found, Message) for found in gmail.messages(ids, None).values())
     assert google.manager.read == [CLIENT, ADAS]
     (asked,) = google.oauth.asked
     assert asked == {
@@ -422,7 +425,7 @@ def test_secret_manager_comes_back(google: Google) -> None:
         sleep(seconds)
 
     google.clock.sleep = wait  # type: ignore[method-assign]
-    assert isinstance(google.open().messages(["1", "2"])["1"], Gone)
+    assert isinstance(google.open().messages(["1", "2"], None)["1"], Gone)
     assert google.open().profile().email_address == ADA
 
 

@@ -111,7 +111,7 @@ def test_a_mailbox_opens_as_its_user(domain: Domain) -> None:
     ids = [domain.world.add(ADA).deliver(mail(f"{number}")) for number in range(3)]
     gmail = domain.open()
     assert gmail.profile().email_address == ADA
-    assert all(isinstance(found, Message) for found in gmail.messages(ids).values())
+    assert all(isinstance(found, Message) for found in gmail.messages(ids, None).values())
     ((caller, claims),) = domain.iam.signed
     assert caller == FUNCTIONS
     assert 0 < claims.pop("exp") - claims.pop("iat") <= 3_600
@@ -139,7 +139,7 @@ def test_the_subject_is_kept(domain: Domain) -> None:
     held: Any = accounts.credentials(ADA)
     held.expiry = held.expiry.replace(year=2020)
     ids = [domain.world.add(ADA).deliver(mail(f"{number}")) for number in range(2)]
-    assert accounts.open(ADA, None).messages(ids).keys() == set(ids)
+    assert accounts.open(ADA, None).messages(ids, None).keys() == set(ids)
     assert [claims["sub"] for _, claims in domain.iam.signed] == [ADA, ADA, ADA]
 
 

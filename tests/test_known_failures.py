@@ -107,7 +107,7 @@ def test_batch_over_the_limit(fake: Fake) -> None:
     world = OverHttp(fake)
     ids = deliver(world, 250)
     world.connect()
-    found = world.accounts.open(ADA, None).messages(ids)
+    found = world.accounts.open(ADA, None).messages(ids, None)
     assert [message_id for message_id in ids if isinstance(found[message_id], Message)] == ids
     assert world.account()["totalRejected"] == 0
     assert world.differences() == []

@@ -31,6 +31,7 @@ from tests.world import push
 SOURCE = Path(__file__).resolve().parent.parent / "functions" / "main.py"
 ADA = "ada@example.com"
 SYNC = f"/mailboxes/{ADA}/sync"
+ATTACHMENTS = f"/mailboxes/{ADA}/messages/1/attachments"
 CURSOR = 1_000
 # A bearer token as Google's front end leaves it in the request: it must not get into the log.
 TOKEN = "ya29.xyzzy"
@@ -45,7 +46,7 @@ CODES = {
 
 PUSHES = ["sync_history", "run_work"]
 SCHEDULES = ["renew_watches", "sweep_mailboxes"]
-PEOPLE = ["trigger_sync", "manage_mailboxes"]
+PEOPLE = ["trigger_sync", "manage_mailboxes", "read_mailboxes"]
 BROWSERS = ["oauth_callback"]
 CALLBACKS = ["manage_mailboxes", "oauth_callback"]
 
@@ -385,6 +386,23 @@ def test_a_method_nobody_uses(deployment: Deployment, target: str, method: str) 
         ("manage_mailboxes", "PUT", "/mailboxes/nobody", 400),
         ("manage_mailboxes", "PUT", f"/mailboxes/{ADA}", 200),
         ("manage_mailboxes", "GET", f"/mailboxes/{ADA}/plan/x", 404),
+        *(
+            ("read_mailboxes", method, path, 405)
+            for path in (ATTACHMENTS, f"{ATTACHMENTS}/0.1")
+            for method in METHODS
+            if method not in ("GET", "HEAD")
+        ),
+        *(("read_mailboxes", method, f"{ATTACHMENTS}/0.1", 404) for method in ("GET", "HEAD")),
+        ("read_mailboxes", "GET", ATTACHMENTS, 404),
+        ("read_mailboxes", "GET", f"{ATTACHMENTS}/", 404),
+        ("read_mailboxes", "GET", f"{ATTACHMENTS}/%22%0d", 404),
+        ("read_mailboxes", "GET", f"{ATTACHMENTS}/0/1", 404),
+        ("read_mailboxes", "GET", f"/mailboxes/{ADA}/messages/%00%ff/attachments/1", 404),
+        ("read_mailboxes", "GET", f"/mailboxes/{ADA}/messages/{'a' * 5_000}/attachments/1", 404),
+        ("read_mailboxes", "GET", f"/mailboxes/{ADA}/messages/__x__/attachments/1", 404),
+        ("read_mailboxes", "GET", "/mailboxes/nobody@example.com/messages/1/attachments/1", 404),
+        ("read_mailboxes", "GET", "/mailboxes/nobody/messages/1/attachments/1", 400),
+        *(("read_mailboxes", method, f"/mailboxes/{ADA}", 404) for method in METHODS),
         # Where nobody is asked for consent.
         ("manage_mailboxes", "GET", f"/connect?mailbox={ADA}", 400),
         *(("manage_mailboxes", method, "/connect", 405) for method in METHODS if method not in ("GET", "HEAD")),
@@ -431,7 +449,7 @@ def test_what_browsers_ask_for(deployment: Deployment, target: str, path: str) -
 
 
 PATHS = ["/", "/mailboxes", "//mailboxes", "/mailboxes/", "/mailboxes/x/sync", "/mailboxes/%00@x/sync", "/%ff", "/*"]
-PATHS += ["/connect", "/oauth/callback"]
+PATHS += ["/connect", "/oauth/callback", ATTACHMENTS, f"{ATTACHMENTS}/%00"]
 
 
 @pytest.mark.parametrize("target", source.entry_points())
@@ -501,6 +519,7 @@ def test_the_log(deployment: Deployment, target: str, capsys: pytest.CaptureFixt
         lambda: client.post("/mailboxes/nobody@example.com/sync", query_string={"token": TOKEN}, headers=headers),
         lambda: client.put(f"/mailboxes/{ADA}", data=json.dumps({"policy": {TOKEN: True}}), headers=headers),
         lambda: client.get(f"/mailboxes/{ADA}", query_string={"access_token": TOKEN}, headers=headers),
+        lambda: client.get(f"/mailboxes/{ADA}/messages/1/attachments/{TOKEN}", headers=headers),
         lambda: client.get("/oauth/callback", query_string=dict.fromkeys(("state", "code", "error"), TOKEN)),
     ]
     for request in requests:

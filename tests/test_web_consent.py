@@ -712,7 +712,7 @@ def test_consent_given_again_elsewhere(web: Web) -> None:
     assert web.consent().status == 200
     ids = [web.world.add(ADA).deliver(mail(f"{number}")) for number in range(2)]
     assert gmail.profile().email_address.lower() == ADA
-    assert elsewhere.accounts.open(ADA, None).messages(ids).keys() == set(ids)
+    assert elsewhere.accounts.open(ADA, None).messages(ids, None).keys() == set(ids)
     elsewhere.store.close()
 
 

@@ -1,14 +1,13 @@
 """HTTP: requests translated to the application's calls, results and failures to answers.
 
-Knows: routes, methods, parameters and Google's error model. Does not know: what the calls do. Never a stack trace, and
-never a 5xx for input.
+Knows: routes, parameters and Google's error model. Does not know: what the calls do. Never a trace, or a 5xx for input.
 """
 
 import base64
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -19,6 +18,7 @@ from mailmirror.app import App, TriggerMode, log_unexpected
 from mailmirror.browser_page import HEADERS, page
 from mailmirror.discovery import Crowd, Place
 from mailmirror.documents import to_document
+from mailmirror.download import download
 from mailmirror.errors import ConsentNotGiven, InvalidInput, MailmirrorError
 from mailmirror.log import log
 from mailmirror.mailboxes import at_rest, mailbox_id
@@ -28,34 +28,37 @@ from mailmirror.policy import read_policy
 
 Handler = Callable[..., Response]
 
-# trigger_sync answers within this time, in seconds.
+# Seconds, of trigger_sync.
 DEFAULT_WAIT = 50.0
 MAX_WAIT = 300.0
-# Stopping and deleting answer within this time, and go on by themselves.
+# Then it goes on by itself.
 MAX_WISH_WAIT = 100.0
-# A discovery answers soon after this time: one mailbox more, at the most.
+# Plus one mailbox, at the most.
 MAX_DISCOVERY_WAIT = 100.0
 PAGE_SIZE = 100
-# What users read after having been asked for consent.
+# For users asked for consent.
 _LATER = "Open the link again in a few minutes."
 _OPERATOR = "Tell whoever sent you the link; Mailmirror's log has the reason. Then open the link again."
 _THANKS = "You may close this window. You can take this back at any time at https://myaccount.google.com/connections."
-# A host name or address, with or without a port.
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?")
 MODES: dict[str, TriggerMode] = {"incremental": "incremental", "full": "full", "audit": "audit"}
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method and a path pattern with what answers it."""
+    """What answers a method and a path; `{names}` are arguments."""
 
     method: str
     path: str
     handle: Handler
 
+    def match(self, path: str) -> re.Match[str] | None:
+        """Match the arguments."""
+        return re.fullmatch(re.sub(r"\{\w+\}", "([^/]+)", self.path), path)
+
 
 def pushed(app: App, handle: Callable[[bytes], None], request: Request) -> Response:
-    """Answer a push from Pub/Sub: 204, 400 or 503."""
+    """Answer Pub/Sub: 204, 400 or 503."""
     return _answer(lambda: _pushed(app, handle, request))
 
 
@@ -69,7 +72,7 @@ def _pushed(app: App, handle: Callable[[bytes], None], request: Request) -> Resp
 
 
 def scheduled(work: Callable[[], int], request: Request) -> Response:
-    """Answer a call of Cloud Scheduler with how many mailboxes were published."""
+    """Answer Cloud Scheduler."""
 
     def handle() -> Response:
         if request.method != "POST":
@@ -97,13 +100,11 @@ def trigger_sync(app: App, request: Request) -> Response:
         }
         return _json(answer, 200 if done.status == "done" else 202)
 
-    return _route(request, Route("POST", r"/mailboxes/([^/]+)/sync", sync))
+    return _route(request, Route("POST", "/mailboxes/{m}/sync", sync))
 
 
 def manage_mailboxes(app: App, request: Request) -> Response:
-    """`PUT`, `GET` and `DELETE /mailboxes/{m}`, `POST /mailboxes/{m}/stop`, `GET /mailboxes`, `GET
-    /mailboxes/{m}/plan`, `POST /mailboxes:discover`.
-    """
+    """Mailboxes, consents and discovery: see its routes."""
 
     def connect(address: str) -> Response:
         mailbox, created = app.connect(address, _policy(request.get_data()))
@@ -144,25 +145,49 @@ def manage_mailboxes(app: App, request: Request) -> Response:
 
     return _route(
         request,
-        Route("PUT", r"/mailboxes/([^/]+)", connect),
-        Route("GET", r"/mailboxes", listing),
-        Route("GET", r"/mailboxes/([^/]+)", status),
-        Route("DELETE", r"/mailboxes/([^/]+)", delete),
-        Route("POST", r"/mailboxes/([^/]+)/stop", stop),
-        Route("GET", r"/mailboxes/([^/]+)/plan", plan),
-        Route("POST", r"/mailboxes:discover", discover),
-        Route("GET", r"/connect", partial(_connect_link, app, request)),
-        Route("GET", r"/oauth/callback", partial(_consent_answered, app, request)),
+        Route("PUT", "/mailboxes/{m}", connect),
+        Route("GET", "/mailboxes", listing),
+        Route("GET", "/mailboxes/{m}", status),
+        Route("DELETE", "/mailboxes/{m}", delete),
+        Route("POST", "/mailboxes/{m}/stop", stop),
+        Route("GET", "/mailboxes/{m}/plan", plan),
+        Route("POST", "/mailboxes:discover", discover),
+        Route("GET", "/connect", partial(_connect_link, app, request)),
+        Route("GET", "/oauth/callback", partial(_consent_answered, app, request)),
     )
 
 
+def read_mailboxes(app: App, request: Request) -> Response:
+    """An attachment's bytes."""
+
+    def attachment(address: str, message_id: str, part_id: str = "") -> Response:
+        opened = app.attachments.open(address, message_id, part_id)
+        headers, pieces = download(opened.attachment, opened.pieces)
+        return Response(_told(pieces), headers=headers)
+
+    return _route(
+        request,
+        Route("GET", "/mailboxes/{m}/messages/{id}/attachments/{partId}", attachment),
+        # Of a message that is nothing but a file the part id is empty.
+        Route("GET", "/mailboxes/{m}/messages/{id}/attachments", attachment),
+    )
+
+
+def _told(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+        yield from pieces
+    except MailmirrorError as error:
+        log("request_failed", level=logging.INFO, error=type(error).__name__, reason=str(error))
+        raise
+
+
 def oauth_callback(app: App, request: Request) -> Response:
-    """`GET /oauth/callback` and nothing else, so that it can be open to everybody's browser."""
-    return _route(request, Route("GET", r"/oauth/callback", partial(_consent_answered, app, request)))
+    """For every browser."""
+    return _route(request, Route("GET", "/oauth/callback", partial(_consent_answered, app, request)))
 
 
 def _connect_link(app: App, request: Request) -> Response:
-    """Send whoever asks on to Google, and show the address for those who pass it on."""
+    """Send on to Google; the address is to pass on."""
     link = app.asks().link(request.args.get("mailbox"), f"{_here(request)}/oauth/callback")
     answer = _json({"url": link.url, "expiresAt": link.expires_at}, 302)
     answer.headers.update({"Location": link.url, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
@@ -170,9 +195,8 @@ def _connect_link(app: App, request: Request) -> Response:
 
 
 def _consent_answered(app: App, request: Request) -> Response:
-    """Take a user's answer. Who brings it is a person with a browser, who gets a page whatever happens."""
     if request.method != "GET":
-        # Not for HEAD: an answer is good for one time.
+        # An answer is good for one time.
         return _not_allowed("GET")
     given = {name: request.args.get(name, "") for name in ("state", "code", "error")}
     try:
@@ -181,7 +205,7 @@ def _consent_answered(app: App, request: Request) -> Response:
         log("request_failed", level=logging.INFO, error=type(error).__name__, reason=str(error))
         if isinstance(error, ConsentNotGiven):
             return _page(error.http_status, "Not connected this time", str(error), error.action)
-        # Everybody may see this page: what is not the user's matter is for the log.
+        # The rest is for the log.
         if error.http_status in (429, 503):
             return _page(error.http_status, "Not at the moment", "This could not be finished.", _LATER)
         return _page(error.http_status, "Not connected", "Mailmirror is not set up for this.", _OPERATOR)
@@ -202,7 +226,7 @@ def _page(status: int, title: str, *paragraphs: str) -> Response:
 
 
 def _here(request: Request) -> str:
-    """The server as its caller knows it: behind TLS, unless it is on the caller's machine."""
+    """The server by its caller: behind TLS, unless local."""
     host = _HOST.fullmatch(request.host)
     if host is None:
         raise InvalidInput("The Host header must be a host name, with or without a port.")
@@ -211,14 +235,14 @@ def _here(request: Request) -> str:
 
 
 def mailbox_json(mailbox: Mailbox) -> dict[str, object]:
-    """Return a mailbox document for people: without the bookkeeping of labels."""
+    """Return a mailbox document without labels."""
     document = to_document(mailbox)
     del document["labels"]
     return document
 
 
 def _policy(body: bytes) -> Policy | None:
-    """Read `{"policy": {"drafts": true}}`; no body or no policy keeps what there is, or takes the default."""
+    """None keeps what there is, or takes the default."""
     if not body.strip():
         return None
     wish = json_object(body, "The body")
@@ -239,8 +263,6 @@ def _wait(request: Request, most: float = MAX_WAIT) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """Whom somebody wants to discover, and how."""
-
     crowd: Crowd
     place: Place
     policy: Policy | None
@@ -248,7 +270,6 @@ class _Wish:
 
 
 def _wish(body: bytes) -> _Wish:
-    """Read `{"group": "sales@example.com"}` or `{"orgUnit": "/Sales"}`, with `policy`, `dryRun` and `pageToken`."""
     wish = json_object(body, "The body")
     group, unit, dry_run = wish.get("group"), wish.get("orgUnit"), wish.get("dryRun", False)
     if wish.keys() - {"group", "orgUnit", "policy", "dryRun", "pageToken"} or (group is None) == (unit is None):
@@ -264,7 +285,6 @@ def _wish(body: bytes) -> _Wish:
 
 
 def _page_token(place: Place) -> str:
-    """Return a place as a token that says nothing to people."""
     text = json.dumps([place.page_token, place.after])
     return base64.urlsafe_b64encode(text.encode()).decode()
 
@@ -282,18 +302,16 @@ def _place(token: object) -> Place:
 
 
 def _encodable(text: str) -> bool:
-    """Whether text can be sent anywhere: JSON can name half a character."""
+    """JSON can name half a character."""
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _route(request: Request, *routes: Route) -> Response:
-    """Answer with the route that fits path and method."""
-
     def handle() -> Response:
         path = request.path.rstrip("/") or "/"
-        # The answer to HEAD is that to GET; the server leaves its body out.
+        # For HEAD the server leaves the body out.
         method = "GET" if request.method == "HEAD" else request.method
-        fitting = [(route, match) for route in routes if (match := re.fullmatch(route.path, path))]
+        fitting = [(route, match) for route in routes if (match := route.match(path))]
         for route, match in fitting:
             if route.method == method:
                 return route.handle(*match.groups())
@@ -305,15 +323,14 @@ def _route(request: Request, *routes: Route) -> Response:
 
 
 def _shown(route: Route) -> str:
-    return f"{route.method} {route.path.replace('([^/]+)', '{mailbox}')}"
+    return f"{route.method} {route.path.replace('{m}', '{mailbox}')}"
 
 
 def _answer(handle: Callable[[], Response]) -> Response:
-    """Return what `handle` answers, or its failure in Google's error model."""
     try:
         return handle()
     except MailmirrorError as error:
-        # A sentence about what somebody sent may repeat it: to them, and to nobody else.
+        # It may repeat what somebody sent: to nobody else.
         reason = None if isinstance(error, InvalidInput) else str(error)
         log("request_failed", level=logging.INFO, error=type(error).__name__, reason=reason)
         return _error(error.http_status, error.status, f"{error} {error.action}")

@@ -1,7 +1,7 @@
 """The application: the work of each entry point over ports, the acknowledgement rule and JSON logs.
 
-Knows: that a failure's own `acknowledge` decides what Pub/Sub is answered. Does not know: adapters (`wiring`), HTTP
-routes (`api`) or how mail is synced (`engine`). Law 8.
+Knows: that a failure's `acknowledge` decides Pub/Sub's answer. Does not know: adapters, routes or how mail is synced.
+Law 8.
 """
 
 import json
@@ -26,23 +26,26 @@ from mailmirror.errors import (
     UnknownMailbox,
 )
 from mailmirror.estimate import Estimate, Terms, first_sync, survey
+from mailmirror.keep import Kept
 from mailmirror.lease import Pace
 from mailmirror.log import log
 from mailmirror.model import Mailbox, MailboxId, Policy, Receipt, Run, Wanted
 from mailmirror.notification import read_notification, read_work
 from mailmirror.ports import Blobs, Clock, Directory, GmailAccounts, Publisher, Store, Task
+from mailmirror.reading import Attachments
 from mailmirror.reconcile import Recovery
 from mailmirror.web_consent import WebConsent
 
-# How often trigger_sync looks again while another worker has the lease.
+# Between looks while another worker has the lease.
 POLL_SECONDS = 0.5
+EVERYTHING_BUT_ATTACHMENTS = Kept()
 
 TriggerMode = Literal["incremental", "full", "audit"]
 
 
 @dataclass(frozen=True, slots=True)
 class Triggered:
-    """What a triggered sync came to: `done`, or `running` by itself from here on."""
+    """What a sync came to; `running` goes on by itself."""
 
     mode: TriggerMode
     status: Literal["done", "running"]
@@ -52,7 +55,7 @@ class Triggered:
 
 
 class App:
-    """The work of the entry points, over ports."""
+    """The work of the entry points."""
 
     def __init__(
         self,
@@ -72,14 +75,15 @@ class App:
         units_per_minute: int = 6_000,
         units_per_day: int | None = None,
         recovery: Recovery = "thread-history",
+        kept: Kept = EVERYTHING_BUT_ATTACHMENTS,
     ) -> None:
-        """Wire the application; see `SyncEngine` for the ports and `recovery`.
+        """See `SyncEngine`, too.
 
         Args:
-            step: bounds one invocation's work.
-            consent: asks users for consent, where mailboxes are opened by it.
-            directory: lists people; None where nobody said as whom.
-            units_per_minute, units_per_day: a user's quota, as `plan` reckons with it.
+            step: of one invocation.
+            consent: where users open mailboxes by it.
+            directory: None where nobody said as whom to list people.
+            units_per_minute, units_per_day: for `plan`.
         """
         self.accounts = accounts
         self.store = store
@@ -89,23 +93,17 @@ class App:
         self.new_run_id = new_run_id
         self.consent = consent
         self.directory = directory
+        self.kept = kept
+        self.attachments = Attachments(store, accounts, blobs, clock)
         self.terms = Terms(prices, units_per_minute, step.total_seconds(), units_per_day)
         self.engine = SyncEngine(
-            accounts, store, blobs, clock, prices=prices, new_owner=new_owner, pace=pace, recovery=recovery
+            accounts, store, blobs, clock, prices=prices, new_owner=new_owner, pace=pace, recovery=recovery, kept=kept
         )
 
     # Pushes
 
     def push(self, handle: Callable[[bytes], None], body: bytes) -> int:
-        """Handle a push and return the HTTP status it is answered with.
-
-        Args:
-            handle: `sync_history` or `run_work`.
-            body: the HTTP body.
-
-        Returns:
-            204: acknowledged. 400: malformed, for the dead-letter topic. 503: Pub/Sub is to come back.
-        """
+        """Handle a push: 204 acknowledges, 400 is for the dead-letter topic, 503 lets Pub/Sub come back."""
         try:
             handle(body)
         except InvalidInput as error:
@@ -118,7 +116,7 @@ class App:
         return 204
 
     def sync_history(self, body: bytes) -> None:
-        """Handle a notification: catch up, and start a run if there has to be one."""
+        """Handle a notification: catch up, start a run if needed."""
         notice = read_notification(body)
         self._sync(
             Errand(
@@ -131,7 +129,7 @@ class App:
         )
 
     def run_work(self, body: bytes) -> None:
-        """Handle a work message: one step of whatever the mailbox needs."""
+        """Handle a work message: one step."""
         work = read_work(body)
         self._sync(Errand(work.mailbox, self.clock.now() + self.step, renew=work.task == "renew", purges=True))
 
@@ -140,20 +138,20 @@ class App:
         _log_turn(errand, turn)
         task = CONTINUATION.get(turn.status)
         if task is not None:
-            # After the release, so that whoever gets it finds the lease free.
+            # After the release: the lease is free.
             self.publisher.publish(errand.mailbox, task)
         return turn
 
     # Schedules
 
     def sweep_mailboxes(self) -> int:
-        """Publish work for each mailbox that is due and return how many."""
+        """Publish work for due mailboxes; return how many."""
         count, overdue = mailboxes.sweep(self.store, self.publisher, self.clock.now())
         log("swept", mailboxes=count, overdue=overdue)
         return count
 
     def renew_watches(self) -> int:
-        """Publish work for each watch to renew and return how many."""
+        """Publish work for watches to renew; return how many."""
         count = mailboxes.renew(self.store, self.publisher, self.clock.now())
         log("renewals_published", mailboxes=count)
         return count
@@ -161,7 +159,7 @@ class App:
     # People
 
     def connect(self, address: str, policy: Policy | None, *, asked_at: datetime | None = None) -> tuple[Mailbox, bool]:
-        """Connect a mailbox; see `mailboxes.connect`."""
+        """See `mailboxes.connect`."""
         mailbox, created = mailboxes.connect(
             self.store, self.accounts, self.publisher, self.clock, address, policy, asked_at=asked_at
         )
@@ -169,21 +167,13 @@ class App:
         return mailbox, created
 
     def asks(self) -> WebConsent:
-        """Return what asks users for consent.
-
-        Raises:
-            InvalidInput: nobody is asked here.
-        """
+        """Return what asks users for consent. Raises `InvalidInput`: nobody is asked."""
         if self.consent is None:
             raise InvalidInput("Nobody is asked for consent here, because GMAIL_AUTH is not oauth.")
         return self.consent
 
     def consented(self, *, state: str, code: str, error: str) -> Mailbox:
-        """Take a user's answer to a link and connect the mailbox under the default policy; see `WebConsent.answered`.
-
-        Returns:
-            The mailbox; one that was stopped stays so.
-        """
+        """Connect the mailbox of `WebConsent.answered` under the default policy; a stopped one stays so."""
         return self.asks().answered(
             lambda mailbox, asked_at: self.connect(mailbox, None, asked_at=asked_at)[0],
             state=state,
@@ -192,11 +182,7 @@ class App:
         )
 
     def mailbox(self, address: str) -> Mailbox:
-        """Return a connected mailbox.
-
-        Raises:
-            UnknownMailbox: not connected.
-        """
+        """Return a mailbox. Raises `UnknownMailbox`: not connected."""
         name = mailboxes.mailbox_id(address)
         mailbox = self.store.mailbox(name)
         if mailbox is None:
@@ -204,27 +190,21 @@ class App:
         return mailbox
 
     def plan(self, address: str) -> Estimate:
-        """Return what a first sync of a mailbox takes, connected or not. Nothing is written."""
+        """Return what a first sync takes, connected or not. Nothing is written."""
         name = mailboxes.mailbox_id(address)
         stored = self.store.mailbox(name)
         seen = survey(self.accounts.open(name, stored.quota if stored is not None else None), name)
         policy = stored.policy if stored is not None else Policy()
-        estimate = first_sync(seen, replace(self.terms, bodies=policy.bodies))
+        bodies = policy.bodies and self.kept.content == "full"
+        estimate = first_sync(seen, replace(self.terms, bodies=bodies))
         log("mailbox_estimated", name, messages=seen.messages, units=estimate.units.value)
         return estimate
 
     def discover(self, crowd: Crowd, place: Place, *, policy: Policy | None, dry_run: bool, wait: float) -> Found:
-        """Connect the people of a group or an organisational unit; see `Discovery`.
-
-        Args:
-            crowd: whom.
-            place: where to begin.
-            policy: which messages to mirror.
-            dry_run: only say who would be connected.
-            wait: seconds; who is not done by then is done from the place that is returned.
+        """Connect people for `wait` seconds, or with `dry_run` say whom, from `place` on; see `Discovery`.
 
         Raises:
-            DirectoryRejected: nobody said as whom the Directory API is to be asked.
+            DirectoryRejected: no `directory`.
         """
         if self.directory is None:
             raise DirectoryRejected(
@@ -247,16 +227,14 @@ class App:
         return found
 
     def trigger_sync(self, address: str, mode: TriggerMode, wait: float) -> Triggered:
-        """Sync a mailbox now, and let it go on by itself if that takes longer than `wait` seconds.
+        """Sync a mailbox now; after `wait` seconds it goes on by itself.
 
         Args:
-            address: the mailbox.
-            mode: `incremental` catches up; `full` fetches everything again; `audit` compares everything and mends it.
-            wait: seconds.
+            mode: `incremental` catches up; `full` fetches all again; `audit` compares all and mends it.
 
         Raises:
             UnknownMailbox, MailboxStopped, BeingPurged, AccessRevoked, GmailRejected, Throttled, GmailUnavailable,
-            StoreUnavailable: as named.
+                StoreUnavailable: as named.
         """
         name = mailboxes.wanted_live(self.mailbox(address)).email_address
         deadline = self.clock.now() + timedelta(seconds=wait)
@@ -274,12 +252,12 @@ class App:
             run = self._run_of(name, run_id)
             if run is not None and not run.active:
                 if turn.status == "unfinished":
-                    # Something else is left: a notification that came during the run.
+                    # A notification came during the run.
                     self.publisher.publish(name, "sync")
                 return Triggered(mode, "done", run.id, run.threads_processed, run.messages_processed)
             if run_id is None and turn.status == "done":
                 return Triggered(mode, "done", None, threads, messages)
-            # Done, and the run is not: it rests until there is quota for it, tomorrow.
+            # The run rests until tomorrow's quota.
             over = turn.status == ("unfinished" if run_id is None else "done")
             if over or self.clock.now() >= deadline:
                 break
@@ -287,19 +265,15 @@ class App:
         self.publisher.publish(name, "sync")
         if run is not None:
             messages, threads = run.messages_processed, run.threads_processed
-        # What an incremental sync leaves running is a run that was under way.
+        # An incremental sync may leave a run.
         under_way = self.mailbox(name).active_run
         return Triggered(mode, "running", run_id or (under_way.id if under_way else None), threads, messages)
 
     def stop(self, address: str, wait: float) -> Mailbox:
-        """Stop a mailbox: it keeps what was mirrored, and nothing is synced until it is connected again.
-
-        Args:
-            address: the mailbox.
-            wait: seconds; it is stopped all the same if that takes longer, because another worker still ends.
+        """Stop a mailbox: it keeps what was mirrored, and is not synced until connected again.
 
         Returns:
-            The mailbox as it is then; whether it is stopped is for `mailboxes.at_rest` to say.
+            The mailbox after `wait` seconds; it stops even if later (`mailboxes.at_rest`).
 
         Raises:
             UnknownMailbox, BeingPurged, Throttled, GmailUnavailable, StoreUnavailable: as named.
@@ -312,14 +286,10 @@ class App:
         return state
 
     def delete(self, address: str, wait: float) -> Receipt | Mailbox:
-        """Delete a mailbox and everything that was mirrored; Gmail keeps its mail.
-
-        Args:
-            address: the mailbox.
-            wait: seconds; the deletion goes on by itself if it takes longer.
+        """Delete a mailbox and all that was mirrored; Gmail keeps its mail.
 
         Returns:
-            The receipt, also of a mailbox deleted earlier; or the mailbox with what is gone so far.
+            The receipt, also an earlier one; or, after `wait` seconds, the mailbox: it goes on by itself.
 
         Raises:
             UnknownMailbox, GmailUnavailable, GmailRejected, StoreUnavailable: as named.
@@ -341,10 +311,10 @@ class App:
         return receipt
 
     def _left_behind(self, mailbox: MailboxId) -> Receipt | None:
-        """Forget a consent whose mailbox is not connected: connecting it has failed, or it was kept at the very end.
+        """Forget the consent of a mailbox that is not connected: that failed, or it was kept at the very end.
 
         Returns:
-            What is deleted now, and with the mailbox before, which is not stored; None if there was no consent.
+            What went now and before, not stored; None if there was no consent.
         """
         secrets = self.accounts.forget(mailbox)
         if not secrets:
@@ -358,10 +328,9 @@ class App:
         return replace(before, secrets=before.secrets + secrets, purged_at=now)
 
     def _carried_out(self, mailbox: MailboxId, wanted: Wanted, wait: float) -> Mailbox | None:
-        """Work on what is wanted of a mailbox for so long; return the mailbox then, None if there is none any more.
+        """Work for `wait` seconds; return the mailbox, None if it is gone.
 
-        It goes on by itself from there: the work was published before. Whoever got it, and found the lease taken by
-        this worker, has left it to this one, so it is published again.
+        What was published may have met this worker's lease: it is published again.
         """
         deadline = self.clock.now() + timedelta(seconds=wait)
         task: Task = "purge" if wanted == "purged" else "sync"
@@ -370,7 +339,7 @@ class App:
             state = self.store.mailbox(mailbox)
             settled = state is None or state.wanted != wanted or mailboxes.at_rest(state)
             if settled or (turn is not None and self.clock.now() >= deadline):
-                # Settled is also what somebody wants otherwise by now: then this turn may have left something of that.
+                # If something else is wanted, this turn may have left some of it.
                 left = None if turn is None else CONTINUATION.get(turn.status) if settled else task
                 if left is not None:
                     self.publisher.publish(mailbox, left)
@@ -380,16 +349,15 @@ class App:
                 self.clock.sleep(POLL_SECONDS)
 
     def _turn(self, errand: Errand, task: Task) -> Turn:
-        """Do a turn for somebody who waits; should it fail, the task is left to others."""
         try:
             turn = self.engine.sync(errand)
         except MailmirrorError as error:
             if not error.acknowledge:
-                # Nobody pushes this again, as Pub/Sub would.
+                # Nobody pushes this again.
                 self.publisher.publish(errand.mailbox, task)
             raise
         if turn.status != "held":
-            # Who waits for another worker looks twice a second: nothing is told of that.
+            # Twice a second.
             _log_turn(errand, turn)
         return turn
 
@@ -420,10 +388,10 @@ def _log_turn(errand: Errand, turn: Turn) -> None:
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line, as Cloud Logging reads it from standard output."""
+    """JSON lines for Cloud Logging."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line of a record: severity, time, event and fields."""
+        """Return the line."""
         fields: dict[str, Any] = getattr(record, "fields", {})
         line = {
             "severity": record.levelname,
@@ -439,7 +407,7 @@ def _plain(value: object) -> str:
 
 
 def configure_logs(level: str) -> None:
-    """Send Mailmirror's events to standard output as JSON lines."""
+    """Send events to standard output as JSON lines."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonLines())
     logger = logging.getLogger("mailmirror")
@@ -449,6 +417,6 @@ def configure_logs(level: str) -> None:
 
 
 def log_unexpected(error: Exception) -> None:
-    """Log a failure that has no name: its type and where it was, not its text, which may hold mail."""
+    """Log a failure without a name, and without its text, which may hold mail."""
     frames = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-5:]]
     log("unexpected_failure", level=logging.ERROR, error=type(error).__name__, at=frames)

@@ -1,7 +1,7 @@
 """The page a user sees in a browser after having been asked for consent.
 
-Knows: HTML, and the headers that keep a page from being stored, framed or telling others where it came from. Does not
-know: what happened. The page needs nothing but itself: no script, no picture, nothing from anywhere.
+Knows: HTML, and the headers that keep a page from being stored, framed or named to others. Does not know: what
+happened. The page needs nothing but itself.
 """
 
 import base64
@@ -16,7 +16,7 @@ _STYLE = (
 )
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 
-# The address of the page holds what Google handed back: it goes to nobody, and nobody keeps the page.
+# Its address holds what Google handed back: nobody gets or keeps it.
 HEADERS: Mapping[str, str] = {
     "Content-Type": "text/html; charset=utf-8",
     "Cache-Control": "no-store",
@@ -30,7 +30,7 @@ HEADERS: Mapping[str, str] = {
 
 
 def page(title: str, *paragraphs: str) -> str:
-    """Return a page with a heading and paragraphs, whatever letters are in them."""
+    """Return a page; all text is escaped."""
     shown = html.escape(title)
     body = "\n".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in paragraphs)
     return (

@@ -1,16 +1,18 @@
 """Configuration: every environment variable, once.
 
-Knows: names, defaults and what a value may be. Does not know: what the values are used for. A missing or bad value is a
-`BadSetting` whose sentence names the variable; `main.py` lets it stop the start.
+Knows: names, defaults and what a value may be. Does not know: what they are for. A missing or bad value is a
+`BadSetting` that names the variable; `main.py` lets it stop the start.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar, cast, get_args
 
+from mailmirror.model import AttachmentsKept, ContentKept
 from mailmirror.quota import PriceTable
 from mailmirror.reconcile import Recovery
 
@@ -20,51 +22,29 @@ GmailAuth = Literal["delegation", "oauth", "none"]
 READONLY_SCOPE = "https://www.googleapis.com/auth/gmail.readonly"
 _ADDRESS = re.compile(r"[^\s/@]+@[^\s/@]+")
 _TOPIC = re.compile(r"projects/[^/]+/topics/[^/]+")
-# The id of a secret has at most 255 characters; to the prefix of the tokens' a hash of 40 is added.
+# A secret's id has at most 255 characters; a hash of 40 is added to the prefix.
 _SECRET = re.compile(r"projects/[^/\s]+/secrets/[A-Za-z0-9_-]{1,255}")
 _SECRET_PREFIX = re.compile(r"projects/[^/\s]+/secrets/[A-Za-z0-9_-]{1,215}")
-# So much of a bad value is repeated: not the secret of an OAuth client that was pasted where its name belongs.
+# No more of a bad value is repeated: not an OAuth client's secret pasted where its name belongs.
 _SHOWN = 100
 
 
 class BadSetting(ValueError):
-    """An environment variable is missing or has a value that cannot be used."""
+    """An environment variable is missing or cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The configuration of one process. Each attribute is the variable of the same name in capitals, unless said
-    otherwise.
+    """The configuration of one process: each attribute the variable of its name in capitals, as README's Configuration
+    says.
+
+    Others are SWEEP_QUIET_MINUTES, STEP_SECONDS, LEASE_SECONDS and MAILMIRROR_STORE.
 
     Attributes:
-        google_cloud_project: the project of Firestore.
-        firestore_database: the database.
-        gmail_topic: full name of the topic that Gmail publishes to.
-        work_topic: full name of the topic for work messages.
-        body_bucket: bucket for large bodies; empty cuts them to what a document can hold.
-        gmail_auth: `delegation` (domain-wide, keyless), `oauth` (each user's own consent) or `none` (a local fake).
-        gmail_delegate: the service account to impersonate.
-        gmail_oauth_client: full name of the secret with the OAuth client as the Cloud console downloads it.
-        gmail_token_prefix: what the full names of the secrets with the users' refresh tokens begin with.
-        oauth_redirect_uri: where users' browsers bring their consent to; empty: to wherever the link was asked for.
-        gmail_scopes: OAuth scopes, separated by spaces or commas.
-        gmail_api_root: where Gmail is; moves single and batch calls.
-        directory_admin: the administrator as whom the Directory API lists people; empty: nobody is discovered.
-        directory_api_root: where the Directory API is.
-        gmail_units_per_minute: the quota of one user in this project.
-        gmail_units_per_day: what runs may spend of one user's quota from one midnight UTC to the next; empty: no limit.
-        gmail_prices: price table, `2026` or `legacy`.
-        recovery: what a run does after history has expired: `thread-history` fetches the threads that changed since,
-            `full` trusts nothing and fetches everything.
-        watch_label_ids: narrow the watch to these labels, separated by commas; empty watches everything.
-        watch_label_filter_behavior: `include` or `exclude`.
-        sweep_quiet: SWEEP_QUIET_MINUTES, how long a mailbox may go without being looked at.
-        step: STEP_SECONDS, how long one invocation works.
-        lease: LEASE_SECONDS, how long a lease holds without a commit.
-        store: MAILMIRROR_STORE, `firestore` or `sqlite:PATH`.
-        log_level: as in Python's logging.
-        pubsub_emulator_host: Google's or the local Pub/Sub stand-in; empty means Pub/Sub.
-        secret_manager_emulator_host: the local stand-in for Secret Manager; empty means Secret Manager.
+        body_bucket: for large bodies and attachments.
+        gmail_content: `metadata` asks Gmail for no body.
+        attachments: whether their bytes are in the bucket.
+        gmail_scopes, watch_label_ids: separated by spaces or commas.
     """
 
     google_cloud_project: str
@@ -72,6 +52,8 @@ class Settings:
     gmail_topic: str
     work_topic: str
     body_bucket: str
+    gmail_content: ContentKept
+    attachments: AttachmentsKept
     gmail_auth: GmailAuth
     gmail_delegate: str
     gmail_oauth_client: str
@@ -97,13 +79,10 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
-        """Read the environment.
-
-        Args:
-            environ: variables by name; an empty value counts as absent.
+        """Read variables by name; an empty value counts as absent.
 
         Raises:
-            BadSetting: a value is missing or bad; the message names the variable.
+            BadSetting: a value is missing or bad.
         """
 
         def read(name: str, parse: Callable[[str], Value], default: str | None = None) -> Value:
@@ -117,12 +96,16 @@ class Settings:
                 raise BadSetting(f"{name}={shown!r} cannot be used: {error}.") from None
 
         auth = read("GMAIL_AUTH", _auth)
+        bucket = read("BODY_BUCKET", _name, "")
+        content = read("GMAIL_CONTENT", _content, "full")
         return cls(
             google_cloud_project=read("GOOGLE_CLOUD_PROJECT", _name),
             firestore_database=read("FIRESTORE_DATABASE", _name, "(default)"),
             gmail_topic=read("GMAIL_TOPIC", _topic),
             work_topic=read("WORK_TOPIC", _topic),
-            body_bucket=read("BODY_BUCKET", _name, ""),
+            body_bucket=bucket,
+            gmail_content=content,
+            attachments=read("ATTACHMENTS", partial(_attachments, bucket=bucket, content=content), "none"),
             gmail_auth=auth,
             gmail_delegate=read("GMAIL_DELEGATE", _account, None if auth == "delegation" else ""),
             gmail_oauth_client=read("GMAIL_OAUTH_CLIENT", _secret, None if auth == "oauth" else ""),
@@ -185,7 +168,7 @@ def _secret_prefix(text: str) -> str:
 
 
 def _redirect(text: str) -> str:
-    # Google sends browsers to no other address over http.
+    # Google sends browsers nowhere else over http.
     if text and not re.fullmatch(
         r"(https://[^/\s?#]+|http://(localhost|127\.0\.0\.1)(:[0-9]+)?)(/[^\s?#]*)?/oauth/callback", text
     ):
@@ -201,6 +184,21 @@ def _host(text: str) -> str:
 
 def _auth(text: str) -> GmailAuth:
     return cast("GmailAuth", _one_of(text, get_args(GmailAuth)))
+
+
+def _content(text: str) -> ContentKept:
+    return cast("ContentKept", _one_of(text, get_args(ContentKept)))
+
+
+def _attachments(text: str, *, bucket: str, content: ContentKept) -> AttachmentsKept:
+    _one_of(text, get_args(AttachmentsKept))
+    if text == "none":
+        return "none"
+    if not bucket:
+        raise ValueError("it must have a bucket to store them in: BODY_BUCKET is not set")
+    if content == "metadata":
+        raise ValueError("it must be none where GMAIL_CONTENT=metadata leaves attachments out")
+    return "store"
 
 
 def _prices(text: str) -> PriceTable:
@@ -271,7 +269,7 @@ def _units(text: str) -> int:
 def _day(text: str) -> int | None:
     if not text:
         return None
-    # Below this a day would not bring a hundred threads more, whatever live mail takes of it.
+    # Less would not bring a hundred threads a day, whatever live mail takes of it.
     if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) < 10_000:
         raise ValueError("it must be a whole number from 10000")
     return int(text)

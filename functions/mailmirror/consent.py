@@ -1,9 +1,9 @@
 """A user's consent: the question, the answer that belongs to it, and the end of what was given.
 
 Knows: what a question carries, and which answer is one to it. Does not know: HTTP, Google's endpoints, or where
-consents are kept. Between question and answer nothing is stored: the state that Google hands back says whose consent
-was asked for and is signed, and its signature as well as what only who asked can show (PKCE) come from the OAuth
-client's secret. A renewed client therefore makes every open question worthless.
+consents are kept. Between question and answer nothing is stored: the state that Google hands back says whose consent it
+is. Its signature and what only who asked can show (PKCE) come from the client's secret: a renewed client ends every
+open question.
 """
 
 import base64
@@ -21,11 +21,11 @@ from mailmirror.errors import ConsentMissing, ConsentNotGiven, GmailError
 from mailmirror.log import log
 from mailmirror.model import MailboxId
 
-# A question is mailed to the user, who may be asleep.
+# The mailed user may be asleep.
 QUESTION_LIFE = timedelta(hours=24)
 
 _KEY = b"mailmirror web consent, version 1"
-# However long: whoever serves this bounds addresses, and a question about a long address has a long state.
+# However long: whoever serves this bounds addresses.
 _STATE = re.compile(r"(?P<content>[A-Za-z0-9_-]+)\.(?P<signature>[A-Za-z0-9_-]{43})")
 
 
@@ -34,8 +34,7 @@ class OAuthClient:
     """The application as Google knows it.
 
     Attributes:
-        kind: `web` or `installed`, as in the file that the Cloud console gives to download.
-        redirect_uris: where Google may send a browser back to.
+        kind: `web` or `installed`, as the Cloud console has it.
     """
 
     kind: str
@@ -53,8 +52,8 @@ class Question:
     Attributes:
         mailbox: whose consent is asked for.
         redirect_uri: where the answer comes to.
-        state: what Google hands back with the answer.
-        verifier: what shows that the answer is taken by who asked; Google is told its hash before.
+        state: handed back with the answer.
+        verifier: shows that who asked takes the answer; Google has its hash.
         expires_at: no answer counts from then on.
     """
 
@@ -72,7 +71,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """What an answer was worth; `refresh_token` is empty if Google gave none."""
+    """What an answer is worth; `refresh_token` may be empty."""
 
     access_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
@@ -83,23 +82,19 @@ class Consents(Protocol):
     """Where the OAuth client and the users' refresh tokens are kept."""
 
     def client(self) -> OAuthClient:
-        """Return the client. Raises `ClientInvalid`, `CredentialsMissing`, `GmailUnavailable`."""
+        """Raises `ClientInvalid`, `CredentialsMissing`, `GmailUnavailable`."""
         ...
 
     def refresh_token(self, mailbox: MailboxId) -> str:
-        """Return what a user gave last. Raises `ConsentMissing` when there is nothing, `CredentialsMissing`,
-        `GmailUnavailable`.
-        """
+        """Return the last. Raises `ConsentMissing`, `CredentialsMissing`, `GmailUnavailable`."""
         ...
 
     def keep(self, mailbox: MailboxId, refresh_token: str) -> None:
-        """Keep what a user gave, for the next access token. Raises `GmailRejected`, `GmailUnavailable`."""
+        """Keep what a user gave. Raises `GmailRejected`, `GmailUnavailable`."""
         ...
 
     def forget(self, mailbox: MailboxId) -> int:
-        """Delete everything a user ever gave, and return how many secrets that was: 0 or 1. Raises `GmailRejected`,
-        `GmailUnavailable`.
-        """
+        """Delete all a user gave, return the number of secrets, 0 or 1. Raises `GmailRejected`, `GmailUnavailable`."""
         ...
 
 
@@ -111,26 +106,18 @@ class AuthorizationServer(Protocol):
         ...
 
     def exchange(self, client: OAuthClient, question: Question, code: str) -> Granted:
-        """Return what the code of an answer is worth. Raises `ConsentNotGiven`, `ClientInvalid`, `GmailUnavailable`."""
+        """Return what a code is worth. Raises `ConsentNotGiven`, `ClientInvalid`, `GmailUnavailable`."""
         ...
 
     def revoke(self, client: OAuthClient, token: str) -> bool:
-        """Take back all that the token's user allowed this client, and return whether Google confirmed it."""
+        """Take back all that its user allowed this client; whether Google confirmed it."""
         ...
 
 
 def ask(client: OAuthClient, mailbox: MailboxId, redirect_uri: str, now: datetime, nonce: str) -> Question:
-    """Return a question to a mailbox's user.
-
-    Args:
-        client: whom the user is to allow access.
-        mailbox: whose consent is asked for.
-        redirect_uri: where the answer comes to.
-        now: the question is good for `QUESTION_LIFE` from then on.
-        nonce: never used before, and not to be guessed.
-    """
+    """Return a question, good for `QUESTION_LIFE`. `nonce` is new and not to be guessed."""
     expires = (now + QUESTION_LIFE).timestamp()
-    # Letters as they are: as escapes they make a state that many a server finds too long.
+    # Escaped letters make a state too long for many a server.
     content = json.dumps([mailbox, redirect_uri, expires, nonce], separators=(",", ":"), ensure_ascii=False)
     content = _text(content.encode())
     return Question(
@@ -143,12 +130,7 @@ def ask(client: OAuthClient, mailbox: MailboxId, redirect_uri: str, now: datetim
 
 
 def asked(consents: Consents, state: str, now: datetime) -> tuple[OAuthClient, Question]:
-    """Return the question that an answer belongs to, and the client that asked it.
-
-    Args:
-        consents: where the client is; it is not read for what cannot be an answer.
-        state: as Google handed it back.
-        now: decides whether the answer comes in time.
+    """Return the client and question of the `state` handed back; what cannot be one reads no client.
 
     Raises:
         ConsentNotGiven: nobody asked that, or too long ago.
@@ -171,16 +153,13 @@ def asked(consents: Consents, state: str, now: datetime) -> tuple[OAuthClient, Q
 
 
 def forget(consents: Consents, google: AuthorizationServer, mailbox: MailboxId) -> int:
-    """Take back a user's consent at Google, if Google can be reached, and delete what was kept of it.
-
-    Returns:
-        How many secrets were deleted: 0 or 1.
+    """Take back a consent at Google, if it can be reached, delete it, and return the number of secrets: 0 or 1.
 
     Raises:
-        GmailRejected, GmailUnavailable: what was kept could not be deleted.
+        GmailRejected, GmailUnavailable: it could not be deleted.
     """
     revoked = False
-    # There may be none that can be read, and one that can be deleted.
+    # One that cannot be read may be deleted.
     with suppress(ConsentMissing):
         token = consents.refresh_token(mailbox)
         with suppress(GmailError):
@@ -192,7 +171,7 @@ def forget(consents: Consents, google: AuthorizationServer, mailbox: MailboxId) 
 
 
 def _key(client: OAuthClient) -> bytes:
-    """A key of our own: nothing signed with it is worth anything where the client's secret is used in another way."""
+    """Our own: what it signs is worth nothing elsewhere."""
     return hmac.digest(client.client_secret.encode(), _KEY, hashlib.sha256)
 
 
@@ -201,7 +180,7 @@ def _signature(client: OAuthClient, content: str) -> bytes:
 
 
 def _verifier(client: OAuthClient, nonce: str) -> str:
-    """43 characters, as RFC 7636 wants at least."""
+    """43 characters: RFC 7636's least."""
     return _text(hmac.digest(_key(client), b"pkce " + nonce.encode(), hashlib.sha256))
 
 

@@ -1,13 +1,12 @@
 """Discovery: the people of a group or an organisational unit, each connected by itself.
 
 Knows: who can be connected, that nobody's failure is another's, and where to go on when the time is over. Does not
-know: the Directory API, or how a mailbox is connected (`mailboxes`). Whoever is listed is connected, confirmed, skipped
-or failed, each with a reason; nobody is left out, because what is not done yet is in the place to go on from.
+know: the Directory API, or how a mailbox is connected (`mailboxes`). Nobody listed is left out: each is connected,
+confirmed, skipped or failed, with a reason, or after the place to go on from.
 
-A discovery may be repeated and cut off at any time: who is connected already is confirmed. What somebody stopped stays
-stopped. What it cannot know is who is on another page by now, because somebody joined or left meanwhile: the users of a
-unit are listed in the order of their addresses, in which nobody is passed over when others leave; Google promises no
-order for the members of a group, and one that changes while it is discovered is to be discovered once more.
+It may be repeated and cut off at any time: who is connected is confirmed, who was stopped stays stopped. A unit is in
+the order of addresses: nobody is passed over when others leave meanwhile; who joins may be. A group has no promised
+order: if it changes, discover it once more.
 """
 
 import logging
@@ -35,7 +34,7 @@ PURGED = "This mailbox is being deleted."
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """Whom to discover: the members of a group, or the users of an organisational unit (`/` is everybody)."""
+    """The members of a group, or the users of an organisational unit (`/` is everybody)."""
 
     kind: Literal["group", "org_unit"]
     name: str
@@ -43,7 +42,7 @@ class Crowd:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a discovery goes on: on the page of this token, after this address in the order of addresses."""
+    """Where to go on: on this page, after this address in the order of addresses."""
 
     page_token: str | None = None
     after: MailboxId = ""
@@ -51,7 +50,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """Somebody who has no mailbox to connect, and why."""
+    """No mailbox to connect, and why."""
 
     address: MailboxId
     reason: str
@@ -59,7 +58,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """Somebody whose mailbox could not be connected, and why."""
+    """A mailbox that could not be connected, and why."""
 
     address: MailboxId
     code: str
@@ -68,14 +67,13 @@ class Missed:
 
 @dataclass(slots=True)
 class Found:
-    """What became of the people who were listed.
+    """What became of the people listed.
 
     Attributes:
-        connected: mailboxes that were connected, or would be.
-        confirmed: mailboxes that were connected before.
-        skipped, failed: the others, each with a reason.
+        connected: now, or would be.
+        confirmed: connected before.
         next: where to go on; None when all are done.
-        problem: why the listing broke off, in words; it goes on from `next`.
+        problem: why the listing broke off at `next`.
     """
 
     connected: list[MailboxId] = field(default_factory=list)
@@ -96,10 +94,8 @@ class Discovery:
     """Connects the people of a crowd.
 
     Attributes:
-        store, accounts, publisher, clock: what connecting a mailbox takes.
-        directory: lists people.
-        policy: which messages to mirror; None keeps what a mailbox has, or takes the default.
-        dry_run: write and publish nothing and ask Gmail nothing; say who would be connected.
+        policy: None keeps a mailbox's, or takes the default.
+        dry_run: say who would be connected; no write, message or call to Gmail.
     """
 
     store: Store
@@ -111,16 +107,10 @@ class Discovery:
     dry_run: bool = False
 
     def run(self, crowd: Crowd, place: Place, deadline: datetime) -> Found:
-        """Work through the listing until all are done or the deadline has come; one person at least is done.
-
-        Args:
-            crowd: whom.
-            place: where to begin.
-            deadline: nobody more is begun with after it.
+        """Work through the listing from `place`; after `deadline` begin with nobody but the first.
 
         Raises:
-            MailmirrorError: the first page could not be listed. A later one that cannot be listed is the `problem` of
-                what was found until then.
+            MailmirrorError: the first page could not be listed; a later one makes a `problem`.
         """
         found = Found()
         while True:
@@ -131,7 +121,7 @@ class Discovery:
                     raise
                 found.next, found.problem = place, f"{error} {error.action}"
                 return found
-            # In an order of their own, so that the place holds whatever the order in which a page is listed again.
+            # In our own order: the place holds when the page is listed again in another.
             for person in sorted(_once(page).values(), key=_address):
                 if person.address <= place.after:
                     continue
@@ -153,7 +143,6 @@ class Discovery:
         return self.directory.users(crowd.name, page_token)
 
     def _take(self, person: Person, found: Found) -> None:
-        """Connect somebody, or note why not."""
         if person.standing != "active":
             found.skipped.append(Skipped(person.address, REASONS[person.standing]))
             return
@@ -177,7 +166,6 @@ class Discovery:
         (found.connected if created else found.confirmed).append(address)
 
     def _connect(self, address: MailboxId) -> bool:
-        """Connect a mailbox and return whether it is new."""
         _, created = mailboxes.connect(self.store, self.accounts, self.publisher, self.clock, address, self.policy)
         if created:
             log("mailbox_connected", address)
@@ -185,7 +173,6 @@ class Discovery:
 
 
 def _once(page: PeoplePage) -> dict[MailboxId, Person]:
-    """Return each person of a page once: who has a mailbox in one of several ways has one."""
     people: dict[MailboxId, Person] = {}
     for person in page.people:
         if person.standing == "active" or person.address not in people:

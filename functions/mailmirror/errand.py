@@ -1,6 +1,6 @@
 """Errands and turns: what a worker is sent to do, and how that ended.
 
-Knows: what each end means for whoever sent the worker. Does not know: how the work is done (`engine`).
+Knows: what each end means for whoever sent it. Does not know: how the work is done (`engine`).
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from mailmirror.ports import Task
 Status = Literal[
     "done", "unfinished", "held", "stale", "unknown", "stopped", "purging", "purged", "throttled", "reauth"
 ]
-# What is published when a turn ended like this, so that somebody goes on.
+# Published after such an end.
 CONTINUATION: Mapping[Status, Task] = {"unfinished": "sync", "purging": "purge"}
 
 
@@ -24,14 +24,12 @@ class Errand:
     """What a worker is sent to do.
 
     Attributes:
-        mailbox: where.
-        deadline: no further slice begins after it.
-        hint: the history id a notification named, 0 when there was none.
-        noticed_at: when that notification was published.
-        runs: whether to move a run on; without it a run is at most started.
-        purges: whether to move a purge on, which takes long and the right to delete tokens.
-        renew: whether to renew the watch and the label list even if they are good for a while.
-        insist: whether to try even though access was found revoked.
+        deadline: no slice begins after it.
+        hint, noticed_at: a notification's history id, 0 without one, and time.
+        runs: move a run on, too, not only start it.
+        purges: move a purge on, which takes long and the right to delete tokens.
+        renew: watch and label list, even if still good.
+        insist: even though access was revoked.
     """
 
     mailbox: MailboxId
@@ -49,14 +47,13 @@ class Turn:
     """How a turn ended.
 
     Attributes:
-        status: `done`; `unfinished` or `purging`, work is left and its continuation is to be published; `held`, another
-            worker has the lease and will see the hint; `stopped` or `purged`, that was what was wanted; or why nothing
-            was done.
-        messages, threads: how many were changed.
-        units: quota units spent.
-        rejected: calls that Gmail refused for quota.
-        lag: seconds from the errand's notification to the commit that answered it, None if there was neither.
-        parked: how many messages of the mailbox are parked, None if the lease was not taken.
+        status: `done`; `unfinished` or `purging`, a continuation is to be published; `held`, another worker has the
+            lease and will see the hint; `stopped` or `purged`, as was wanted; or why nothing was done.
+        messages, threads: changed.
+        units: of quota spent.
+        rejected: calls, for quota.
+        lag: seconds from the notification to the commit that answered it.
+        parked: messages; None if the lease was not taken.
     """
 
     status: Status
@@ -68,7 +65,7 @@ class Turn:
     parked: int | None = None
 
     def and_then(self, hold: Hold, errand: Errand) -> "Turn":
-        """Return this turn with what was done under one more lease."""
+        """Return this turn with that under one more lease."""
         state = hold.mailbox
         answered = errand.noticed_at is not None and state.last_notification_at == errand.noticed_at
         return Turn(

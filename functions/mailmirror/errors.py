@@ -2,59 +2,58 @@
 
 ```
 MailmirrorError
-├── InvalidInput            400  the envelope, the data or the request is malformed
-├── UnknownMailbox          404  nothing is connected under this address
-├── MailboxStopped          409  nobody wants this mailbox synced at present
-├── BeingPurged             409  this mailbox is being deleted
-├── ConsentNotGiven         400  a user's answer in the browser is no consent; nothing was kept
-├── LeaseHeld               ack  another worker is writing this mailbox
-├── DocumentExists          retry  what was to be a new message is mirrored already; nothing was written
-├── LeaseLost               retry  another worker took the lease; nothing was written
-├── StoreUnavailable        retry  Firestore aborted, was unavailable or did not answer
-├── DirectoryUnavailable    retry  the Directory API answered 5xx, refused for quota or did not answer
-├── DirectoryRejected       ack    the Directory API refuses the request itself; configuration is wrong
+├── InvalidInput 400
+├── UnknownMailbox 404
+├── MailboxStopped 409
+├── BeingPurged 409
+├── NotMirrored 404
+├── AttachmentGone 404
+├── ConsentNotGiven 400
+├── LeaseHeld ack
+├── DocumentExists retry
+├── LeaseLost retry
+├── StoreUnavailable retry
+├── DirectoryUnavailable retry
+├── DirectoryRejected ack
 └── GmailError
-    ├── HistoryExpired      retry  404 on history.list; the engine starts a run instead
-    ├── HistoryLag          retry  Gmail's history is behind its own notification
-    ├── PageTokenExpired    retry  a page token no longer holds; the engine lists again
-    ├── Throttled           retry  quota refused, or not enough of it left to go on
-    ├── GmailUnavailable    retry  5xx, network, time-out
-    ├── AccessRevoked       ack    access to this mailbox is gone; somebody has to give it again
-    │   ├── ConsentMissing      ack    the user's consent was not given, is withdrawn, or too narrow
-    │   ├── SessionEnded        ack    the domain makes its users sign in again
-    │   ├── DelegationMissing   ack    the domain does not delegate these scopes
-    │   ├── NoSuchUser          ack    Google has no user of this address
-    │   ├── MailServiceOff      ack    the user has no Gmail
-    │   ├── BlockedByDomain     ack    the domain's administrators do not let this application in
-    │   └── WrongUser           ack    the credentials are another user's
-    └── GmailRejected       ack    Gmail refuses the request itself; the configuration is wrong
-        ├── ScopeMissing        ack    the scopes that were granted do not cover the call
-        ├── NoSubject           ack    the credentials act as a service account, and not as a user
-        ├── ApiDisabled         ack    an API is not enabled in the project
-        ├── CredentialsMissing  ack    the functions have no credentials of their own
-        ├── SigningDenied       ack    the functions may not sign as the delegated service account
-        ├── ClientInvalid       ack    the OAuth client is unreadable, deleted or disabled
-        ├── PublishDenied       ack    Gmail cannot publish to the topic
-        ├── TopicElsewhere      ack    the topic is not in the project that asks for the watch
-        └── WatchTaken          ack    the project watches this mailbox for another topic
+    ├── HistoryExpired retry
+    ├── HistoryLag retry
+    ├── PageTokenExpired retry
+    ├── Throttled retry
+    ├── GmailUnavailable retry
+    ├── AccessRevoked ack
+    │   ├── ConsentMissing ack
+    │   ├── SessionEnded ack
+    │   ├── DelegationMissing ack
+    │   ├── NoSuchUser ack
+    │   ├── MailServiceOff ack
+    │   ├── BlockedByDomain ack
+    │   └── WrongUser ack
+    └── GmailRejected ack
+        ├── ScopeMissing ack
+        ├── NoSubject ack
+        ├── ApiDisabled ack
+        ├── CredentialsMissing ack
+        ├── SigningDenied ack
+        ├── ClientInvalid ack
+        ├── PublishDenied ack
+        ├── TopicElsewhere ack
+        └── WatchTaken ack
 ```
 
-Knows: whether Pub/Sub should come back (`acknowledge`), Google's status for people (`http_status`, `status`) and the
-next step in words (`action`). Does not know: HTTP, Pub/Sub or Gmail. Law 8: a failure without a name here does not
-exist. What has kinds of its own (`AccessRevoked`, `GmailRejected`) is also raised itself, where none of them fits.
+Knows: whether Pub/Sub should come back, the status for people and the next step. Does not know: HTTP, Pub/Sub or Gmail.
+Law 8: a failure without a name here does not exist. What has kinds is also raised itself, where none fits.
 """
 
 from datetime import datetime
 
 
 class MailmirrorError(Exception):
-    """The root. A leaf states its answer to a push, its answer to a person, and the operator's next step.
+    """The root.
 
     Attributes:
-        acknowledge: a push that met this is answered 204 (True) or 503 so that Pub/Sub delivers it again (False).
-        http_status: the status an HTTP caller gets.
-        status: Google's canonical code for it.
-        action: what the operator does next, in words.
+        acknowledge: a push is answered 204, not 503, after which Pub/Sub delivers it again.
+        http_status, status: an HTTP caller's, Google's canonical code.
     """
 
     acknowledge = False
@@ -64,7 +63,7 @@ class MailmirrorError(Exception):
 
 
 class InvalidInput(MailmirrorError):
-    """A push envelope, its data, or a request of a person is malformed."""
+    """A push or a request is malformed."""
 
     http_status = 400
     status = "INVALID_ARGUMENT"
@@ -72,7 +71,7 @@ class InvalidInput(MailmirrorError):
 
 
 class UnknownMailbox(MailmirrorError):
-    """No mailbox is connected under this address."""
+    """No mailbox of this address is connected."""
 
     acknowledge = True
     http_status = 404
@@ -81,7 +80,7 @@ class UnknownMailbox(MailmirrorError):
 
 
 class MailboxStopped(MailmirrorError):
-    """The mailbox was stopped: what it mirrored is kept, and nothing is synced."""
+    """The mailbox was stopped; its mirror is kept."""
 
     acknowledge = True
     http_status = 409
@@ -90,7 +89,7 @@ class MailboxStopped(MailmirrorError):
 
 
 class BeingPurged(MailmirrorError):
-    """The mailbox is being deleted with everything that was mirrored; that is not taken back."""
+    """The mailbox is being deleted; that is not taken back."""
 
     acknowledge = True
     http_status = 409
@@ -100,8 +99,32 @@ class BeingPurged(MailmirrorError):
     )
 
 
+class NotMirrored(MailmirrorError):
+    """The mirror has no such message or attachment."""
+
+    acknowledge = True
+    http_status = 404
+    status = "NOT_FOUND"
+    action = (
+        "Take message ids and part ids from the mirror's message documents, and read them anew: what was deleted in "
+        "Gmail, or is outside the mailbox's policy, is not in the mirror."
+    )
+
+
+class AttachmentGone(MailmirrorError):
+    """The bytes were not kept, and Gmail does not have them."""
+
+    acknowledge = True
+    http_status = 404
+    status = "NOT_FOUND"
+    action = (
+        "Leave it if the message was deleted in Gmail: the mirror is about to follow. A message that is attached to "
+        "another may have no bytes of its own in Gmail. What ATTACHMENTS=store keeps is there as long as its message."
+    )
+
+
 class ConsentNotGiven(MailmirrorError):
-    """What a user answered in the browser is no consent for the mailbox that was asked for; nothing was kept."""
+    """A user's answer is no consent for the mailbox asked for; nothing was kept."""
 
     http_status = 400
     status = "INVALID_ARGUMENT"
@@ -109,7 +132,7 @@ class ConsentNotGiven(MailmirrorError):
 
 
 class LeaseHeld(MailmirrorError):
-    """Another worker holds the lease of this mailbox."""
+    """Another worker holds the lease."""
 
     acknowledge = True
     http_status = 409
@@ -117,31 +140,31 @@ class LeaseHeld(MailmirrorError):
 
 
 class LeaseLost(MailmirrorError):
-    """The lease was taken by another worker; the commit wrote nothing."""
+    """Another worker took the lease; nothing was written."""
 
     http_status = 409
     status = "ABORTED"
 
 
 class DocumentExists(MailmirrorError):
-    """A document that was to be created exists; nothing was written. The engine looks where it belongs and goes on."""
+    """A document to be created exists; nothing was written. The engine looks where it belongs."""
 
     http_status = 409
     status = "ABORTED"
 
 
 class StoreUnavailable(MailmirrorError):
-    """The store aborted the call, was unavailable, or did not answer; whether the commit happened is unknown."""
+    """The store aborted or did not answer; whether the commit happened is unknown."""
 
 
 class DirectoryUnavailable(MailmirrorError):
-    """The Directory API answered 5xx, refused for quota, or did not answer."""
+    """The Directory API answered 5xx, refused for quota, or was silent."""
 
     action = "Discover again a little later, from the page token given last: who is connected already is confirmed."
 
 
 class DirectoryRejected(MailmirrorError):
-    """The Directory API refuses the request itself, or nobody said as whom to ask it."""
+    """The Directory API refuses the request, or nobody said as whom to ask."""
 
     acknowledge = True
     http_status = 409
@@ -150,27 +173,23 @@ class DirectoryRejected(MailmirrorError):
 
 
 class GmailError(MailmirrorError):
-    """Gmail answered something other than the result."""
+    """Gmail answered something else."""
 
 
 class HistoryExpired(GmailError):
-    """history.list answered 404: the cursor is older than what Gmail keeps (at least hours, typically a week)."""
+    """404 on history.list: Gmail keeps hours at least, typically a week. The engine starts a run."""
 
 
 class HistoryLag(GmailError):
-    """history.list does not yet show what a notification announced."""
+    """history.list does not yet show what was notified."""
 
 
 class PageTokenExpired(GmailError):
-    """A page token was refused; the listing starts again from its first page."""
+    """A page token was refused: the listing starts again."""
 
 
 class Throttled(GmailError):
-    """Gmail refused for quota, or the budget left is too small to go on now.
-
-    Attributes:
-        until: when to come back, if Gmail or the budget names a time.
-    """
+    """Gmail refused for quota, or the budget is too small; `until` when, if known."""
 
     http_status = 429
     status = "RESOURCE_EXHAUSTED"
@@ -185,11 +204,11 @@ class Throttled(GmailError):
 
 
 class GmailUnavailable(GmailError):
-    """Gmail answered 5xx, did not answer, or the network failed."""
+    """Gmail answered 5xx or not at all."""
 
 
 class AccessRevoked(GmailError):
-    """The token was refused, or the user or an administrator withdrew access."""
+    """The token was refused, or access withdrawn."""
 
     acknowledge = True
     http_status = 409
@@ -200,7 +219,7 @@ class AccessRevoked(GmailError):
 
 
 class ConsentMissing(AccessRevoked):
-    """The user's consent was not given, was withdrawn, has expired, or does not cover the scopes."""
+    """The consent was not given, was withdrawn, has expired, or is too narrow."""
 
     action = (
         "Let the user consent (again): GET /connect?mailbox={address} on manage_mailboxes; the cursor is kept. If "
@@ -209,7 +228,7 @@ class ConsentMissing(AccessRevoked):
 
 
 class SessionEnded(AccessRevoked):
-    """The domain's session control ends the token until the user signs in again (invalid_rapt)."""
+    """The domain's session control ends the token (invalid_rapt)."""
 
     action = (
         "Let the user consent again: GET /connect?mailbox={address} on manage_mailboxes; the cursor is kept. So that "
@@ -219,7 +238,7 @@ class SessionEnded(AccessRevoked):
 
 
 class DelegationMissing(AccessRevoked):
-    """The domain has not delegated these scopes to the service account, or not yet."""
+    """The domain has not delegated these scopes, or not yet."""
 
     action = (
         "In the Admin console, Security, Access and data control, API controls, Domain-wide delegation, enter the "
@@ -229,7 +248,7 @@ class DelegationMissing(AccessRevoked):
 
 
 class NoSuchUser(AccessRevoked):
-    """Google has no user of this address, which may be an alias or of a user who was deleted."""
+    """Google has no user of this address: an alias, or deleted."""
 
     action = (
         "Look the user up in the Admin console, Directory, Users, and connect the primary address. If the account is "
@@ -238,7 +257,7 @@ class NoSuchUser(AccessRevoked):
 
 
 class MailServiceOff(AccessRevoked):
-    """The user exists and has no Gmail."""
+    """The user has no Gmail."""
 
     action = (
         "Turn Gmail on for this user: Admin console, Apps, Google Workspace, Gmail, Service status, and a license "
@@ -248,7 +267,7 @@ class MailServiceOff(AccessRevoked):
 
 
 class BlockedByDomain(AccessRevoked):
-    """The domain's administrators do not let this application, or any, read Gmail, or have restricted the account."""
+    """The administrators let no application, or not this one, read Gmail, or restricted the account."""
 
     action = (
         "Ask an administrator of the domain to trust this application: Admin console, Security, Access and data "
@@ -257,7 +276,7 @@ class BlockedByDomain(AccessRevoked):
 
 
 class WrongUser(AccessRevoked):
-    """Gmail says that the credentials are those of another user than the mailbox's."""
+    """The credentials are another user's."""
 
     action = (
         "Let the mailbox's own user consent, not another account signed in in the same browser, and connect the "
@@ -266,7 +285,7 @@ class WrongUser(AccessRevoked):
 
 
 class GmailRejected(GmailError):
-    """Gmail refuses the request itself: a scope, topic or API that is not set up."""
+    """Gmail refuses the request itself: a scope, topic or API is not set up."""
 
     acknowledge = True
     http_status = 409
@@ -275,7 +294,7 @@ class GmailRejected(GmailError):
 
 
 class ScopeMissing(GmailRejected):
-    """The scopes that were granted do not cover what was asked."""
+    """The scopes do not cover the call."""
 
     action = (
         "Set GMAIL_SCOPES to https://www.googleapis.com/auth/gmail.readonly and grant exactly that: in the Admin "
@@ -284,7 +303,7 @@ class ScopeMissing(GmailRejected):
 
 
 class NoSubject(GmailRejected):
-    """A precondition fails again and again: the credentials act as a service account, which has no mailbox."""
+    """A precondition fails again and again: a service account itself has no mailbox."""
 
     action = (
         "Set GMAIL_AUTH=delegation and GMAIL_DELEGATE: a service account's own credentials open no mailbox; "
@@ -302,7 +321,7 @@ class ApiDisabled(GmailRejected):
 
 
 class CredentialsMissing(GmailRejected):
-    """The functions find no credentials of their own."""
+    """The functions have no credentials."""
 
     action = (
         "Run the functions as a service account; on a machine of your own: gcloud auth application-default login. "
@@ -311,7 +330,7 @@ class CredentialsMissing(GmailRejected):
 
 
 class SigningDenied(GmailRejected):
-    """IAM does not let the functions sign as the delegated service account."""
+    """IAM does not let the functions sign as the service account."""
 
     action = (
         "Let the functions sign: gcloud services enable iamcredentials.googleapis.com --project=PROJECT, and gcloud "
@@ -321,7 +340,7 @@ class SigningDenied(GmailRejected):
 
 
 class ClientInvalid(GmailRejected):
-    """The OAuth client that the users consented to cannot be read, or Google does not know it any more."""
+    """The OAuth client is unreadable or unknown to Google."""
 
     action = (
         "Store the OAuth client as the Cloud console downloads it (APIs & Services, Credentials): gcloud secrets "
@@ -331,7 +350,7 @@ class ClientInvalid(GmailRejected):
 
 
 class PublishDenied(GmailRejected):
-    """Gmail cannot publish to the topic of notifications. The mirror goes on by the sweep."""
+    """Gmail cannot publish to the topic. The mirror goes on by the sweep."""
 
     action = (
         "Let Gmail publish: gcloud pubsub topics add-iam-policy-binding GMAIL_TOPIC "
@@ -341,7 +360,7 @@ class PublishDenied(GmailRejected):
 
 
 class TopicElsewhere(GmailRejected):
-    """The topic of notifications is not in the project whose OAuth client or service account asks for the watch."""
+    """The topic is in another project than the OAuth client or service account."""
 
     action = (
         "Set GMAIL_TOPIC to a topic in the project that the message names, the one that owns the OAuth client or the "
@@ -350,7 +369,7 @@ class TopicElsewhere(GmailRejected):
 
 
 class WatchTaken(GmailRejected):
-    """The same project watches this mailbox for another topic, and takes the watch back whenever it is stopped."""
+    """The project watches for another topic, and again when that is stopped."""
 
     action = (
         "Look for another deployment of the same project that watches this mailbox, and stop it there; each "
@@ -362,5 +381,5 @@ def _with_kinds(failure: type[GmailError]) -> frozenset[str]:
     return frozenset({failure.__name__}).union(*(_with_kinds(kind) for kind in failure.__subclasses__()))
 
 
-# The names of what keeps a mailbox closed until somebody does something: as `Problem.code` they make the phase.
+# What somebody has to do something about: as `Problem.code` these make the phase.
 NEEDS_SOMEBODY = _with_kinds(AccessRevoked) | _with_kinds(GmailRejected)

@@ -1,8 +1,8 @@
 """The fence: what taking a lease and committing under it store, so that one worker at a time writes a mailbox.
 
-Knows: how a lease and the mailbox's revision go on from one commit to the next, which fields of the state a commit may
-write, and how to recognise a commit whose answer was lost. Does not know: how a store compares versions or keeps a
-batch atomic. Law 2: every commit is fenced by the lease; a worker that lost it writes nothing.
+Knows: how lease and revision go on from commit to commit, which fields of the state a commit may write, and how to
+recognise one whose answer was lost. Does not know: how a store compares versions or keeps a batch atomic. Law 2: every
+commit is fenced by the lease; a worker that lost it writes nothing.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from mailmirror.errors import LeaseHeld
 from mailmirror.model import Held, Lease, Mailbox
 from mailmirror.slice import MAX_WRITES, Document, Write
 
-# Workers without a lease write these, at any time: a commit that wrote what it once read would undo it.
+# Workers without a lease write these at any time: a commit would undo it.
 UNLEASED = frozenset({"hint", "policy", "watch", "request", "wanted"})
 
 
@@ -23,8 +23,8 @@ class Commit:
     """What a commit stores besides its writes.
 
     Attributes:
-        held: the lease, its new version still missing, and the state, both as they are after the commit.
-        fields: the fields of the mailbox document to set; empty when it is not written.
+        held: lease, without its new version, and state after it.
+        fields: of the mailbox document to set; empty: none.
     """
 
     held: Held
@@ -35,9 +35,9 @@ def take(current: Lease | None, *, owner: str, now: datetime, expires_at: dateti
     """Return the lease as an acquisition stores it.
 
     Args:
-        current: the lease as it is; None when nobody ever had it.
-        owner: the worker that takes it.
-        now: decides whether another's lease has expired.
+        current: None when nobody ever had it.
+        owner: takes it.
+        now: decides whether another's has expired.
         expires_at: until when it holds.
 
     Raises:
@@ -51,10 +51,10 @@ def take(current: Lease | None, *, owner: str, now: datetime, expires_at: dateti
 
 
 def prepare(held: Held, mailbox: Mailbox, writes: Sequence[Write], *, expires_at: datetime, release: bool) -> Commit:
-    """Work out what a commit stores: the changed fields of the state, and the lease with the revision that fits them.
+    """Work out what a commit stores: the changed fields of the state, and the lease with their revision.
 
     Raises:
-        ValueError: more writes than a commit can have; whoever cut the slice made a mistake.
+        ValueError: more writes than a commit can have, by mistake.
     """
     changed = {
         name: value
@@ -73,20 +73,18 @@ def prepare(held: Held, mailbox: Mailbox, writes: Sequence[Write], *, expires_at
 
 
 def stored(lease: Lease | None, wanted: Lease) -> bool:
-    """Return whether a lease read after a refusal is the very one that was to be stored.
+    """Return whether a lease read after a refusal is the very one to be stored: only the answer was lost.
 
-    Then the write had been applied and only its answer was lost: the owner is a name that nobody else has and that the
-    worker itself has for this lease alone, and token, revision and expiry are what exactly this write would have left
-    behind.
+    Its owner is one worker's name for this lease alone; token, revision and expiry are what exactly this write leaves.
     """
     return lease is not None and replace(lease, version=None) == replace(wanted, version=None)
 
 
 def may_request(before: Mailbox, now: Mailbox) -> bool:
-    """Return whether a request for a run, decided on by the state before, may be stored over the state now."""
+    """Return whether a request for a run, decided on the state before, may be stored now."""
     return (now.revision, now.request) == (before.revision, before.request)
 
 
 def lease_document(lease: Lease) -> Document:
-    """Return the document that holds a lease; its version is the store's own."""
+    """Return a lease's document, without the version, the store's own."""
     return {name: value for name, value in to_document(lease).items() if name != "version"}

@@ -1,8 +1,8 @@
 """Hints: catching up until the cursor reaches what a notification promised, and hints that never come true.
 
-Knows: that Gmail's history follows its own notification within seconds, that a hint which history does not show is
-remembered with its time and dropped after ten minutes, and that a dropped one may have hidden true ones. Does not know:
-leases, or how history is applied (`catch_up`). Law 3: order, duplicates, loss and lies in notifications are harmless.
+Knows: that history follows its notification within seconds; that a hint above history is remembered with its time,
+dropped after ten minutes, and may hide true ones. Does not know: leases, or how history is applied (`catch_up`). Law 3:
+order, duplicates, loss and lies in notifications are harmless.
 """
 
 import logging
@@ -16,11 +16,10 @@ from mailmirror.lease import Hold
 from mailmirror.log import log
 from mailmirror.model import HistoryId, Unreached
 
-# Gmail's history follows its own notification within seconds; then Pub/Sub comes back, and after ten minutes the hint
-# was wrong.
+# Then Pub/Sub comes back; after ten minutes the hint was wrong.
 LAG_WAITS = (1.0, 2.0, 4.0)
 UNREACHABLE_AFTER = timedelta(minutes=10)
-# What is known of an unreachable hint is forgotten when all its deliveries are over.
+# All deliveries of the hint are over then.
 FORGOTTEN_AFTER = timedelta(hours=3)
 
 
@@ -28,29 +27,24 @@ class Pass(Protocol):
     """One pass over history."""
 
     def __call__(self, *, target: HistoryId = 0, release: bool = False) -> bool:
-        """Apply the history after the cursor; return whether the pass is complete.
+        """Apply the history after the cursor; return whether it is complete.
 
         Args:
-            target: what a notification promised.
-            release: give the lease back in the last commit, if the cursor reaches the target with it.
+            target: a hint.
+            release: give the lease back in the last commit, if the cursor reaches it.
         """
         ...
 
 
 def reach(hold: Hold, hint: HistoryId, catch_up: Pass, *, release: bool) -> bool:
-    """Catch up until the cursor reaches what a notification promised.
+    """Catch up until the cursor reaches a hint; return whether the last pass is complete.
 
     Args:
-        hold: the lease.
-        hint: what the notification promised, 0 if there is none; the mailbox may have a higher one.
-        catch_up: one pass over history.
-        release: whether the lease is given back when that is done.
-
-    Returns:
-        Whether the last pass is complete.
+        hint: 0 if there is none; the mailbox may have a higher one.
+        release: then give the lease back.
 
     Raises:
-        HistoryLag: Gmail's history does not show it yet.
+        HistoryLag: history does not show it yet.
     """
     target = max(hint, hold.mailbox.hint)
     for wait in (0.0, *LAG_WAITS):
@@ -60,17 +54,17 @@ def reach(hold: Hold, hint: HistoryId, catch_up: Pass, *, release: bool) -> bool
         if hold.released or hold.mailbox.cursor >= target:
             return complete
         if not complete or _run_due(hold):
-            # A run has better things to do than to wait; it looks again after each slice.
+            # A run does not wait; it looks again after each slice.
             break
     if complete and _dropped(hold, target):
-        # What was dropped may have hidden a notification that is true and only ahead of history.
+        # It may have hidden one that is true and ahead of history.
         target = hint if hint < target else 0
         complete = catch_up(target=target, release=release)
         if hold.released or hold.mailbox.cursor >= target:
             return complete
     if not complete or _run_due(hold):
         if target > hold.mailbox.hint:
-            # This notification will be acknowledged: whoever goes on has to know what it promised.
+            # It will be acknowledged: whoever goes on has to know it.
             address = hold.mailbox.email_address
             hold.store.raise_hint(address, target, hold.clock.now() + hold.pace.lease)
             hold.refresh()
@@ -79,9 +73,9 @@ def reach(hold: Hold, hint: HistoryId, catch_up: Pass, *, release: bool) -> bool
 
 
 def between_slices(hold: Hold, catch_up: Pass) -> bool:
-    """Catch up if a hint is waiting or the next slice of the run needs it; return whether that is complete."""
+    """Catch up for a hint or the run's next slice; return whether that is complete."""
     run, hint = hold.mailbox.active_run, hold.mailbox.hint
-    # Before a listing is compared with the mirror, the mirror must be at least as new as the listing.
+    # A listing is compared with a mirror at least as new.
     comparing = run is not None and run.stage == "planning" and not run.plan_after
     complete = True
     if hint > hold.mailbox.cursor or comparing:
@@ -96,7 +90,7 @@ def _run_due(hold: Hold) -> bool:
 
 
 def _dropped(hold: Hold, target: HistoryId) -> bool:
-    """Remember since when a hint is above all history; after ten minutes drop it. Return whether it was dropped."""
+    """Remember since when a hint is above history; after ten minutes drop it and return True."""
     now = hold.clock.now()
     unreached = {hint.history_id: hint for hint in hold.mailbox.unreached if now - hint.since < FORGOTTEN_AFTER}
     if target not in unreached:
@@ -106,9 +100,9 @@ def _dropped(hold: Hold, target: HistoryId) -> bool:
         return False
     log("hint_dropped", hold.mailbox.email_address, level=logging.WARNING, hint=target)
     if hold.mailbox.hint >= target:
-        # Before the last listing, not after: a hint raised in between is covered by that listing.
+        # Before the last listing, which covers a hint raised in between.
         hold.store.drop_hint(hold.mailbox.email_address)
-        # Such a hint hides the true ones below it, which history may show only after the usual lag.
+        # It hides true ones below it, which history may show only after the usual lag.
         hold.clock.sleep(LAG_WAITS[-1])
     del unreached[target]
     hold.commit(replace(hold.mailbox, unreached=tuple(unreached.values())))

@@ -1,11 +1,10 @@
 """History: Gmail's change log, folded into one net change per message.
 
-Knows: how records add up. Does not know: what is mirrored, or Gmail's API. Law 3 starts here: a fold can be repeated on
-any overlapping window and ends in the same state.
+Knows: how records add up. Does not know: what is mirrored, or Gmail's API. Law 3 starts here: a fold repeated on any
+overlapping window ends in the same state.
 
-A record can hold several kinds of change, and one message can be in many records. A deletion wins over everything else,
-because a message id never comes back. Trash and spam are label changes (discovery document, `History.messagesDeleted`:
-"not Trashed").
+A record has changes of several kinds, a message many records. A deletion wins: a message id never comes back. Trash and
+spam are label changes (discovery document, `History.messagesDeleted`: "not Trashed").
 """
 
 from collections.abc import Iterable
@@ -16,7 +15,7 @@ from mailmirror.model import HistoryId, LabelId, MessageId, MessageRef, Record, 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One record's change of a message's labels."""
+    """A record's change of labels."""
 
     record_id: HistoryId
     added: frozenset[LabelId] = frozenset()
@@ -28,11 +27,10 @@ class NetChange:
     """What a stretch of history did to one message.
 
     Attributes:
-        first, last: the first and last record that touched it.
-        added: a record says that it was added.
-        deleted: a record says that it was deleted for good.
-        told: the labels as the records tell them; None when none of them does.
-        steps: the label changes, oldest first.
+        first, last: the records that touched it.
+        deleted: for good.
+        told: the labels that records tell, None if none does.
+        steps: oldest first.
     """
 
     message_id: MessageId
@@ -46,7 +44,7 @@ class NetChange:
 
 
 def replay(labels: frozenset[LabelId], steps: Iterable[Step], *, after: HistoryId) -> frozenset[LabelId]:
-    """Return `labels` as of history id `after` with the later steps applied."""
+    """Return `labels` as of `after` with the later steps applied."""
     for step in steps:
         if step.record_id > after:
             labels = (labels | step.added) - step.removed
@@ -54,7 +52,7 @@ def replay(labels: frozenset[LabelId], steps: Iterable[Step], *, after: HistoryI
 
 
 class _Tally:
-    """The net change of one message while its records are read."""
+    """A net change while records are read."""
 
     __slots__ = ("added", "deleted", "first", "last", "steps", "thread_id", "told")
 
@@ -67,14 +65,7 @@ class _Tally:
 
 
 def fold(records: Iterable[Record]) -> list[NetChange]:
-    """Fold history records into net changes.
-
-    Args:
-        records: records in the order of their ids.
-
-    Returns:
-        One net change per message, in the order of their first records.
-    """
+    """Fold records, in the order of ids, into a net change per message, in the order of first records."""
     tallies: dict[MessageId, _Tally] = {}
 
     def tally(ref: MessageRef, record_id: HistoryId) -> _Tally:
@@ -104,7 +95,6 @@ def fold(records: Iterable[Record]) -> list[NetChange]:
 
 def _step(change: _Tally, ref: MessageRef, step: Step) -> None:
     change.steps.append(step)
-    # Whether a record's labelIds are those of its time or of now is not documented; adding the step gives the same
-    # either way.
+    # Not documented: whether labelIds are of a record's time or of now. Adding the step suits both.
     base = ref.label_ids if ref.label_ids is not None else change.told
     change.told = None if base is None else (base | step.added) - step.removed

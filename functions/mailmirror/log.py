@@ -1,7 +1,7 @@
 """Events: what happened, as a name in snake case and fields.
 
-Knows: the fields every event of a mailbox carries. Does not know: how events are written (`app` makes JSON lines of
-them). Never mail content, addresses other than the mailbox, or tokens.
+Knows: the fields of every event of a mailbox. Does not know: how events are written (`app`: JSON lines). Never mail
+content, other addresses, or tokens.
 """
 
 import logging
@@ -16,9 +16,8 @@ def log(event: str, mailbox: MailboxId | None = None, *, level: int = logging.IN
     """Log an event.
 
     Args:
-        event: a fixed name in snake case; alerts rely on it.
-        mailbox: the mailbox it is about.
-        level: as in `logging`; WARNING for what an operator should see, ERROR for what needs somebody.
+        event: a fixed name; alerts rely on it.
+        level: WARNING for what an operator should see, ERROR for what needs somebody.
         fields: anything JSON can hold.
     """
     if mailbox is not None:

@@ -1,8 +1,8 @@
 """Push envelopes: what Pub/Sub and Eventarc deliver, read as a notification or as work.
 
-Knows: the raw push envelope, CloudEvents in binary and structured mode, both base64 alphabets with and without padding,
-and the data of Gmail's notifications (`historyId` is a number in practice and a string in the guide) and of
-`mailbox-work`. Does not know: HTTP frameworks, or what is done. Law 3: nothing here is trusted beyond its shape.
+Knows: the raw envelope, CloudEvents in binary and structured mode, both base64 alphabets, padded or not, the data of
+Gmail (`historyId` is a number in practice, a string in the guide) and of `mailbox-work`. Does not know: HTTP
+frameworks, or what is done. Law 3: nothing is trusted beyond its shape.
 """
 
 import base64
@@ -19,7 +19,7 @@ from mailmirror.mailboxes import mailbox_id
 from mailmirror.model import HistoryId, MailboxId
 from mailmirror.ports import Task
 
-# Firestore integers are signed 64-bit.
+# Firestore's integers.
 MAX_HISTORY_ID = 2**63 - 1
 _DIGITS = re.compile(r"[0-9]{1,19}")
 
@@ -35,20 +35,17 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One of our own work messages."""
+    """One of our own messages."""
 
     mailbox: MailboxId
     task: Task
 
 
 def read_notification(body: bytes) -> Notification:
-    """Read a push of `gmail-notifications`.
-
-    Args:
-        body: the HTTP body.
+    """Read the body of a push of `gmail-notifications`.
 
     Raises:
-        InvalidInput: anything in it is not as it should be.
+        InvalidInput: it is malformed.
     """
     message = _message(body)
     data = _data(message)
@@ -56,13 +53,10 @@ def read_notification(body: bytes) -> Notification:
 
 
 def read_work(body: bytes) -> Work:
-    """Read a push of `mailbox-work`.
-
-    Args:
-        body: the HTTP body.
+    """Read the body of a push of `mailbox-work`.
 
     Raises:
-        InvalidInput: anything in it is not as it should be.
+        InvalidInput: it is malformed.
     """
     data = _data(_message(body))
     tasks: dict[object, Task] = {"sync": "sync", "renew": "renew", "purge": "purge"}
@@ -73,11 +67,7 @@ def read_work(body: bytes) -> Work:
 
 
 def json_object(body: bytes, what: str) -> Mapping[str, Any]:
-    """Return a body's JSON object.
-
-    Args:
-        body: UTF-8 JSON.
-        what: what the body is called in the error.
+    """Return the JSON object of a body, `what` in an error.
 
     Raises:
         InvalidInput: not JSON, or not an object.

@@ -1,12 +1,11 @@
 """The pages of a listing, read in the order of thread ids; beside their text in memory that does not grow with it.
 
-Knows: the rows of a page and how to find those of the next threads in pages that are in another order. Does not know:
-Gmail, the store, or what a listing is compared with.
+Knows: rows, and how to find those of the next threads in pages in another order. Does not know: Gmail, the store, or
+what a listing is compared with.
 
-A row is `thread mMessage`, `thread xMessage` for a message that the policy excludes by a label, or `thread hHistory`
-for the newest history id of a thread; no id has a blank in it, and a page has rows of one kind. The texts of the pages
-stay as they are, some 36 bytes a row; only a part of the rows at a time is taken apart and sorted. Rows may come twice,
-because Gmail's pages shift while they are read.
+A row is `thread mMessage`, `thread xMessage` for a message that the policy excludes by a label, or `thread hHistory`,
+the newest history id. No id has a blank; a page has rows of one kind. The texts stay, 36 bytes a row; a part of the
+rows at a time is sorted. Rows may come twice: Gmail's pages shift while they are read.
 """
 
 from bisect import bisect_left, bisect_right
@@ -15,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence, Set
 from mailmirror.model import HistoryId, MessageId, ThreadId
 from mailmirror.planner import Manifest, manifest
 
-# Rows sorted at a time, all those of the last thread besides; twice as many are gathered at the most.
+# Sorted at a time, besides the rest of the last thread; at the most twice as many are gathered.
 PART_ROWS = 8_000
 
 
@@ -25,7 +24,7 @@ def message_row(thread_id: ThreadId, message_id: MessageId) -> str:
 
 
 def excluded_row(thread_id: ThreadId, message_id: MessageId) -> str:
-    """Return the row of a message that has a label by which the policy excludes it."""
+    """Return the row of a message excluded by a label."""
     return f"{thread_id} x{message_id}"
 
 
@@ -35,12 +34,11 @@ def history_row(thread_id: ThreadId, history_id: HistoryId) -> str:
 
 
 def _end(thread_id: ThreadId) -> str:
-    """Return what comes after all rows of a thread and before those of the next one."""
+    """What comes after a thread's rows and before the next one's."""
     return f"{thread_id} \U0010ffff"
 
 
 def _span(text: str) -> tuple[str, MessageId, MessageId] | None:
-    """Return a page of messages with the first and the last of their ids; None for another page."""
     tagged = [row.partition(" ")[2] for row in text.split("\n")]
     return (text, min(tagged)[1:], max(tagged)[1:]) if tagged[0][:1] in ("m", "x") else None
 
@@ -49,30 +47,17 @@ class Pages:
     """A complete listing."""
 
     def __init__(self, texts: Sequence[str], *, part_rows: int = PART_ROWS) -> None:
-        """Take the pages, each of them rows divided by line ends.
-
-        Args:
-            texts: in the order in which they were listed.
-            part_rows: how many rows to sort at a time.
-        """
+        """Take the pages as listed, rows divided by line ends."""
         self._texts = texts
         self._part_rows = part_rows
-        # All rows of the threads after `_after` and up to `_upto`; None: to the last one.
+        # The rows of the threads after `_after` up to `_upto`, None: the last.
         self._rows: list[str] = []
         self._after: ThreadId | None = None
         self._upto: ThreadId | None = None
         self._spans: list[tuple[str, MessageId, MessageId]] = []
 
     def ahead(self, after: ThreadId, limit: int) -> tuple[list[ThreadId], ThreadId | None]:
-        """Return the listed threads after a thread, in the order of their ids.
-
-        Args:
-            after: where to go on.
-            limit: return no more than this.
-
-        Returns:
-            The threads, and the id up to which these are all; None when there are no more after them.
-        """
+        """Return up to `limit` listed threads after one, by id, and the id up to which these are all; None: the end."""
         if self._after is None or after < self._after or (self._upto is not None and after >= self._upto):
             self._load(after)
         found: list[ThreadId] = []
@@ -85,11 +70,9 @@ class Pages:
         return found, self._upto
 
     def between(self, after: ThreadId, upto: ThreadId, mirrored: Mapping[ThreadId, Collection[MessageId]]) -> Manifest:
-        """Return what the listing says of some threads.
+        """Return what the listing says of the threads with after < id <= upto, which `ahead` has told.
 
-        Args:
-            after, upto: the threads with after < id <= upto, of all of which `ahead` has told.
-            mirrored: the mirrored ones of these threads, with their messages.
+        `mirrored`: those of them in the mirror, with their messages.
         """
         listed: list[tuple[MessageId, ThreadId]] = []
         excluded: set[MessageId] = set()
@@ -103,8 +86,7 @@ class Pages:
                     excluded.add(tagged[1:])
                 case _:
                     history_ids[thread_id] = max(history_ids.get(thread_id, 0), int(tagged[1:]))
-        # Of a message that moved while it was listed, and is in two threads now, the one that has it in the mirror
-        # counts.
+        # Moved while it was listed, a message is in two threads: the mirror's counts.
         here = [(i, thread_id) for i, thread_id in listed if i in mirrored.get(thread_id, ())]
         found = manifest([*listed, *here], excluded, history_ids)
         absent = {i for ids in mirrored.values() for i in ids} - {i for i, _ in here}
@@ -113,14 +95,13 @@ class Pages:
         return Manifest(found.threads, {**self._places(absent), **found.place}, history_ids)
 
     def _places(self, wanted: Set[MessageId]) -> dict[MessageId, ThreadId]:
-        """Return the threads that messages are listed in, wherever that is, without those that are excluded."""
         if not self._spans:
             self._spans = [span for text in self._texts if (span := _span(text)) is not None]
         places: dict[MessageId, ThreadId] = {}
         excluded: set[MessageId] = set()
         order = sorted(wanted)
         for text, first, last in self._spans:
-            # Ids grow with time, mostly, and a page is of one time: few pages can have any of these messages.
+            # Ids mostly grow with time: few pages can have these messages.
             if bisect_left(order, first) == bisect_right(order, last):
                 continue
             for row in text.split("\n"):
@@ -134,24 +115,22 @@ class Pages:
         return {i: thread_id for i, thread_id in places.items() if i not in excluded}
 
     def _load(self, after: ThreadId) -> None:
-        """Gather the rows of the next threads: as many as a part holds, to the end of a thread."""
         low, high = _end(after), None
         rows: list[str] = []
         most = 2 * self._part_rows
-        # From the oldest page on: ids grow with time, so most of what is gathered first is not dropped again.
+        # The oldest first: ids grow with time, so little is dropped again.
         for text in reversed(self._texts):
             page = text.split("\n")
             rows += [row for row in page if low < row] if high is None else [row for row in page if low < row < high]
             if len(rows) > most:
                 rows, high = self._smallest(rows, high)
-                # One thread may be longer than a part.
+                # For a thread longer than a part.
                 most = max(most, 2 * len(rows))
         rows, high = self._smallest(rows, high)
         self._rows, self._after = rows, after
         self._upto = None if high is None else high.partition(" ")[0]
 
     def _smallest(self, rows: list[str], high: str | None) -> tuple[list[str], str | None]:
-        """Return the smallest rows, to the end of a thread, and that end; `high` as it is if there are no others."""
         rows = sorted(set(rows))
         if len(rows) > self._part_rows:
             high = _end(rows[self._part_rows - 1].partition(" ")[0])

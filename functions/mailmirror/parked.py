@@ -14,9 +14,9 @@ from mailmirror.slice import Write
 DEADLY = "Its worker died each time it was in hand."
 FIRST_RETRY = timedelta(minutes=1)
 LAST_RETRY = timedelta(hours=6)
-# A message that history announced and messages.get does not find may only be late; after this time it is gone.
+# What history announced and messages.get does not find may be late; after this it is gone.
 GONE_AFTER = timedelta(minutes=10)
-# How many parked messages one step tries again.
+# In one step.
 RETRIES = 25
 
 
@@ -33,18 +33,16 @@ def park(
     """Return the parked message after one more failure.
 
     Args:
-        before: as it was parked before, None the first time.
-        message_id, thread_id: the message.
+        before: None the first time.
         reason: one sentence, without mail content.
-        now: the time of the failure; the next attempt follows after 1, 4, 16 ... minutes, at most 6 hours. A failure
-            before the next attempt is due leaves that time as it is.
-        origin: what brought the message; kept from the first failure.
-        deadly: whether workers died with it in hand.
+        now: the next attempt is 1, 4, 16 ... minutes later, at most 6 hours; a failure before it leaves its time.
+        origin: what brought the message; the first failure's stays.
+        deadly: workers died with it in hand.
     """
     if before is None:
         return Parked(message_id, thread_id, reason, 1, now, now + FIRST_RETRY, origin, deadly)
     if now < before.next_attempt_at:
-        # History named it again before its time: that a message is busy must not make it wait longer.
+        # A busy message waits no longer.
         return replace(before, thread_id=thread_id, reason=reason, deadly=deadly or before.deadly)
     attempts = before.attempts + 1
     wait = min(FIRST_RETRY * 4 ** min(attempts - 1, 10), LAST_RETRY)
@@ -52,15 +50,15 @@ def park(
 
 
 def put(parked: Parked) -> Write:
-    """Return the write that stores a parked message."""
+    """Return the write that stores it."""
     return Write("put", ("parked", parked.id), to_document(parked))
 
 
 def drop(message_id: MessageId) -> Write:
-    """Return the write that takes a message out of the parked ones."""
+    """Return the write that deletes it."""
     return Write("delete", ("parked", message_id))
 
 
 def due_at(parked: Iterable[Parked]) -> datetime | None:
-    """Return when the next parked message is to be tried, None when there is none."""
+    """Return the time of the next attempt, None without any."""
     return min((item.next_attempt_at for item in parked), default=None)

@@ -1,7 +1,7 @@
 """Stopping a mailbox: Gmail notifies no more, and what was mirrored stays as it is.
 
-Knows: users.stop, and that a watch which cannot be stopped lapses by itself within 7 days; until then its notifications
-are acknowledged. Does not know: who wanted it (`mailboxes`), or deletion (`purge`).
+Knows: users.stop; a watch that cannot be stopped lapses within 7 days, its notifications acknowledged till then. Does
+not know: who wanted it (`mailboxes`), or deletion (`purge`).
 """
 
 import logging
@@ -14,13 +14,13 @@ from mailmirror.log import log
 
 
 def stop(hold: Hold) -> None:
-    """Stop the watch, store that the mailbox is stopped, release the lease, and let the mailbox rest.
+    """Stop the watch, store that the mailbox is stopped, release the lease, and let it rest.
 
-    Run, cursor and parked messages stay: a mailbox that is wanted live again goes on from there. What is wanted is not
-    looked at in between: that it was stopped has to be stored, so that whoever makes it live again knows.
+    Run, cursor and parked messages stay, to go on from. Nobody asks what is wanted meanwhile: whoever makes it live has
+    to find it stopped.
 
     Raises:
-        GmailUnavailable, Throttled: Gmail did not answer; the watch may be good for days, so this is tried again.
+        GmailUnavailable, Throttled: tried again, because the watch may be good for days.
     """
     if hold.mailbox.phase != "stopped":
         stop_watch(hold, AccessRevoked, GmailRejected)
@@ -30,16 +30,11 @@ def stop(hold: Hold) -> None:
 
 
 def stop_watch(hold: Hold, *tolerated: type[GmailError]) -> str | None:
-    """Store that there is no watch, and stop it.
-
-    In this order: whoever wants the mailbox live again after this worker died in between gets it a new watch.
-
-    Args:
-        hold: the lease.
-        tolerated: the failures that are left as they are.
+    """Store that there is no watch, then stop it: should this worker die in between, a mailbox wanted live gets a new
+    one.
 
     Returns:
-        Why Gmail did not confirm it, None if it did.
+        Why Gmail did not confirm it, if by a `tolerated` failure.
     """
     address = hold.mailbox.email_address
     hold.store.set_watch(address, replace(hold.mailbox.watch, expires_at=hold.clock.now(), error=None))

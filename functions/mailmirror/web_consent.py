@@ -1,9 +1,8 @@
 """Consent in a browser: the link that asks a user for it, and what becomes of the answer.
 
-Knows: who may be asked by which client, which answer is a consent, and when it is kept. Does not know: HTTP, how
-question and answer belong together (`consent`), or what connecting takes (`mailboxes`). The promise: a consent is kept
-only if it is the one of the mailbox that the link was made for, and not if that mailbox was deleted after the link was
-made. Whoever is interrupted between keeping and connecting opens the link again.
+Knows: which client may ask, which answer is a consent, and when it is kept. Does not know: HTTP, how question and
+answer belong together (`consent`), or what connecting takes (`mailboxes`). The promise: a consent is kept only for the
+link's mailbox, and not if that was deleted since. Interrupted before connecting, one opens the link again.
 """
 
 import re
@@ -18,13 +17,13 @@ from mailmirror.mailboxes import mailbox_id, not_purged
 from mailmirror.model import Mailbox, MailboxId
 from mailmirror.ports import Clock, Store
 
-# An error code as RFC 6749 has them; anything else that comes back is not repeated.
+# RFC 6749's error codes; nothing else is repeated.
 _CODE = re.compile(r"[a-z_]{1,60}")
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An address for a user's browser, and until when it is good."""
+    """An address for a browser."""
 
     url: str = field(repr=False)
     expires_at: datetime
@@ -35,14 +34,10 @@ class WebConsent:
     """Asks users for their consent, and keeps it.
 
     Attributes:
-        consents: where they are kept.
-        google: who asks the users.
-        owner: returns the address of the mailbox that an access token opens.
+        owner: returns the address that an access token opens.
         store: knows which mailboxes are being deleted.
-        clock: decides how long a link is good.
         scopes: what users are asked for.
-        new_nonce: makes something that was never used before and cannot be guessed.
-        redirect_uri: where answers come to; empty: to wherever the link was asked for.
+        redirect_uri: where answers come to; empty: where the link was asked for.
     """
 
     consents: Consents
@@ -55,15 +50,15 @@ class WebConsent:
     redirect_uri: str = field(default="", kw_only=True)
 
     def link(self, address: object, here: str) -> Link:
-        """Return the link by which the user of a mailbox gives consent.
+        """Return the link by which a user gives consent.
 
         Args:
-            address: the mailbox's primary address.
-            here: where answers would come to at the server that was asked for the link.
+            address: the primary one.
+            here: where answers come to without a `redirect_uri`.
 
         Raises:
             InvalidInput: not an address.
-            ClientInvalid: the OAuth client is not one for this.
+            ClientInvalid: not one for this.
             CredentialsMissing, GmailUnavailable: as named.
         """
         mailbox = mailbox_id(address)
@@ -86,16 +81,16 @@ class WebConsent:
     def answered(
         self, connect: Callable[[MailboxId, datetime], Mailbox], *, state: str, code: str, error: str
     ) -> Mailbox:
-        """Take the answer to a link, keep the consent, connect the mailbox that it opens, and return it.
+        """Keep the consent, connect its mailbox, and return that.
 
         Args:
-            connect: connects a mailbox whose user was asked at a time, or lets it go on from its cursor.
+            connect: connects a mailbox whose user was asked then, or lets it go on.
             state: as Google handed it back.
-            code: what the consent is worth at the token endpoint; empty if there is none.
-            error: why not; empty if there is one.
+            code: what the consent is worth, or empty.
+            error: why not, or empty.
 
         Raises:
-            ConsentNotGiven: nothing was kept; why, and what the user can do.
+            ConsentNotGiven: nothing was kept; why, and what to do.
             AccessRevoked, GmailRejected, GmailUnavailable, Throttled, StoreUnavailable: as named.
         """
         client, question = asked(self.consents, state, self.clock.now())
@@ -103,7 +98,7 @@ class WebConsent:
         if error or not code:
             raise ConsentNotGiven(_refused(error, mailbox))
         try:
-            # A code that is not exchanged is worth nothing to anybody.
+            # An unused code is worth nothing.
             not_purged(self.store, mailbox, question.asked_at)
         except BeingPurged as deleted:
             raise ConsentNotGiven(str(deleted)) from None
@@ -114,17 +109,12 @@ class WebConsent:
         try:
             return connect(mailbox, question.asked_at)
         except BeingPurged as deleted:
-            # What deleted the mailbox may have come too early to see this consent.
+            # The purge may not have seen this consent.
             forget(self.consents, self.google, mailbox)
             log("consent_forgotten", mailbox)
             raise ConsentNotGiven(str(deleted)) from None
 
     def _check(self, client: OAuthClient, granted: Granted, mailbox: MailboxId) -> None:
-        """See that what was granted is what was asked for, by who was asked.
-
-        Raises:
-            ConsentNotGiven: it is not.
-        """
         if not granted.scopes.issuperset(self.scopes):
             raise ConsentNotGiven(f"Not all of the access to {mailbox} was allowed: every box has to be ticked.")
         if not granted.refresh_token:
@@ -135,8 +125,8 @@ class WebConsent:
         owner = self.owner(granted.access_token).lower()
         if owner == mailbox:
             return
-        # To take back one token takes back all that its user allowed this client
-        # (https://github.com/Significant-Gravitas/AutoGPT/pull/10493): not if that is what opens a mailbox of theirs.
+        # That takes back all that its user allowed this client
+        # (https://github.com/Significant-Gravitas/AutoGPT/pull/10493): not if it opens a mailbox of theirs.
         if not self._kept(owner):
             self.google.revoke(client, granted.refresh_token)
         raise ConsentNotGiven(
@@ -145,10 +135,7 @@ class WebConsent:
         )
 
     def _kept(self, mailbox: MailboxId) -> bool:
-        """Whether there is a consent for a mailbox; what cannot be found out counts as one.
-
-        One that was just given cannot always be read: then there is the mailbox that it has connected.
-        """
+        """Whether there may be a consent. One just given may be unreadable: its mailbox tells."""
         if self.store.mailbox(mailbox) is not None:
             return True
         try:

@@ -1,7 +1,7 @@
 """Wiring: the application on the adapters that the settings name, each made and imported when it is first used.
 
-Knows: which adapter serves which port, and what an adapter needs of the settings. Does not know: what the
-application does with them (`app`). An instance does not pay for what its requests do not need.
+Knows: which adapter serves which port, and what it needs of the settings. Does not know: what the application does with
+them (`app`). No request pays for what it does not need.
 """
 
 import os
@@ -18,6 +18,7 @@ from mailmirror.app import App
 from mailmirror.config import BadSetting, Settings
 from mailmirror.consent import AuthorizationServer, Consents, forget
 from mailmirror.errors import ConsentNotGiven, StoreUnavailable
+from mailmirror.keep import Kept
 from mailmirror.lease import Pace
 from mailmirror.model import MailboxId
 from mailmirror.ports import Blobs, Clock, Directory, GmailAccounts, Publisher, Store
@@ -31,17 +32,15 @@ class SystemClock:
     """The machine's clock."""
 
     def now(self) -> datetime:
-        """Return the current time."""
+        """See `ports.Clock`."""
         return datetime.now(UTC)
 
     def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """See `ports.Clock`."""
         time.sleep(seconds)
 
 
 class _AtFirstUse:
-    """Stands for a port until it is asked something; what it stands for is made then, and once."""
-
     def __init__(self, make: Callable[[], object]) -> None:
         self._made = cache(make)
 
@@ -50,25 +49,19 @@ class _AtFirstUse:
 
 
 def at_first_use(make: Callable[[], Port]) -> Port:
-    """Return a port that is made, and its technology imported, at its first use.
-
-    An instance that is started for one request does not pay for what that request does not need.
-
-    Args:
-        make: makes the port; what it raises is the failure of the call that needed it, and the next call tries again.
-    """
+    """Return a port that is made at its first use; what `make` raises is that call's failure: the next tries again."""
     return cast("Port", _AtFirstUse(make))
 
 
 def from_settings(settings: Settings) -> App:
-    """Return the application on the adapters that the settings name: the store opened, the others at their first use.
+    """Return the application, its store opened, the other adapters at their first use.
 
     Raises:
-        BadSetting: what a setting names cannot be opened.
+        BadSetting: what it names cannot be opened.
     """
     clock = SystemClock()
     store = _store(settings)
-    # One for all: what was kept by one is read by the other.
+    # What one keeps the other reads.
     consents = at_first_use(lambda: _consents(settings)) if settings.gmail_auth == "oauth" else None
     return App(
         accounts=at_first_use(lambda: _accounts(settings, clock, consents)),
@@ -86,6 +79,7 @@ def from_settings(settings: Settings) -> App:
         units_per_minute=settings.gmail_units_per_minute,
         units_per_day=settings.gmail_units_per_day,
         recovery=settings.recovery,
+        kept=Kept(settings.gmail_content, settings.attachments),
     )
 
 
@@ -130,10 +124,10 @@ def _owner(settings: Settings, clock: Clock, access_token: str) -> str:
     from mailmirror.adapters.gmail import GmailApiAccounts
 
     root, topic = settings.gmail_api_root, settings.gmail_topic
-    # Gmail's 401 makes whoever calls ask for another token, and there is none.
+    # On Gmail's 401 another token is asked for.
     given = Credentials(access_token, refresh_handler=_refused)
     whoever = GmailApiAccounts(lambda _: given, clock=clock, topic=topic, api_root=root)
-    # Gmail's own word for the mailbox of whoever calls.
+    # By Gmail's own word.
     return whoever.open("me", None).profile().email_address
 
 
@@ -158,7 +152,7 @@ def _consent(settings: Settings, store: Store, clock: Clock, consents: Consents)
 
 
 def _lists_people(settings: Settings) -> bool:
-    # A user's consent for a mailbox says nothing of the others in the account.
+    # A user's consent says nothing of others.
     return bool(settings.directory_admin) and settings.gmail_auth != "oauth"
 
 

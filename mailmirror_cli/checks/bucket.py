@@ -1,18 +1,17 @@
-"""The bucket of large bodies, and what the functions may do in it."""
+"""The bucket of large bodies and attachments, and what the functions may do in it."""
 
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
 from mailmirror_cli import commands, rights
-from mailmirror_cli.expected import ROLES
+from mailmirror_cli.expected import BODY_ROLES, ROLES
 from mailmirror_cli.google import Absent
 from mailmirror_cli.report import Finding, ok, warning, wrong
 from mailmirror_cli.site import Check, NotKnown, Site
 
 SUBJECT = "Bucket"
 VIEWER = "roles/storage.bucketViewer"
-ROLE = "mailmirrorBodyWriter"
 
 
 def checks() -> Iterable[Check]:
@@ -58,15 +57,16 @@ def _rights(site: Site) -> Finding | None:
         remove = "gcloud", "storage", "buckets", "remove-iam-policy-binding", f"gs://{name}"
         lines = [commands.line(*remove, f"--member={member}", f"--role={role}") for member, role in everybody]
         return wrong(f"Anybody may use {name}.", *lines)
-    without = [
-        entry_point.function
-        for entry_point in site.entry_points
-        if entry_point.bodies and rights.lacking(site, site.member(entry_point.function), ROLES[ROLE], resource)
-    ]
-    if without:
-        add = "gcloud", "storage", "buckets", "add-iam-policy-binding", f"gs://{name}"
-        role = f"projects/{site.project}/roles/{ROLE}"
-        mend = rights.custom_role(site, ROLE)
-        lines = [commands.line(*add, f"--member={site.member(each)}", f"--role={role}") for each in without]
-        return wrong(f"May not write to {name}: {', '.join(without)}.", *([mend] if mend else lines))
-    return ok("The functions that sync may write and delete.")
+    add = "gcloud", "storage", "buckets", "add-iam-policy-binding", f"gs://{name}"
+    lacking, lines = [], []
+    for right, role in BODY_ROLES.items():
+        names = [each.function for each in site.entry_points if each.bodies == right]
+        without = [each for each in names if rights.lacking(site, site.member(each), ROLES[role], resource)]
+        if without:
+            lacking.append(f"May not {right}: {', '.join(without)}.")
+            mend, full = rights.custom_role(site, role), f"projects/{site.project}/roles/{role}"
+            grants = [commands.line(*add, f"--member={site.member(each)}", f"--role={full}") for each in without]
+            lines += [mend] if mend else grants
+    if lacking:
+        return wrong(f"In {name}: {' '.join(lacking)}", *dict.fromkeys(lines))
+    return ok("The functions that sync may write and delete, and what applications call may read.")

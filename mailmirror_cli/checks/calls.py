@@ -57,9 +57,12 @@ def _invoker(entry_point: EntryPoint, site: Site) -> Finding | None:
         remove = "gcloud", "run", "services", "remove-iam-policy-binding", name, *words
         lines = [commands.line(*remove, f"--member={member}", f"--role={role}") for member, role in everybody]
         return wrong(f"Anybody may call {name}.", *lines)
-    if entry_point.callers == "admins":
+    if entry_point.callers in ("admins", "readers"):
         callers = (each for each in resource.bindings(site) if each["role"] == INVOKER)
         members = [member for each in callers for member in each.get("members", ())]
+        if not members and entry_point.callers == "readers":
+            # Applications may do with Firestore alone.
+            return ok("Nobody: readers in terraform/terraform.tfvars names none.")
         if not members:
             return warning(f"Nobody may call {name}: name admins in terraform/terraform.tfvars.", site.deploy)
         return ok(f"{', '.join(sorted(members))}.")

@@ -63,9 +63,7 @@ def _indexes(site: Site) -> Finding:
                 states[collection, *_shape(row)] = row
     missing, building, broken = [], [], []
     for index in INDEXES:
-        told = f"{index.collection} by {index.where} and {index.by}"
-        sought = "CONTAINS" if index.array else "ASCENDING"
-        found = states.get((index.collection, (index.where, sought), (index.by, index.order)))
+        told, found = index.told, states.get((index.collection, *index.fields))
         state = found["state"] if found else None
         if found is None:
             missing.append(told)

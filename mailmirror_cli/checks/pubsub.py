@@ -74,7 +74,7 @@ def _work_publishers(site: Site) -> Finding:
     if _ask(site, "topics", WORK_TOPIC) is None:
         raise NotKnown(f"there is no topic {WORK_TOPIC}")
     resource = rights.topic(site, WORK_TOPIC)
-    members = [site.member(entry_point.function) for entry_point in site.entry_points]
+    members = [site.member(entry_point.function) for entry_point in site.entry_points if entry_point.publishes]
     without = [each for each in members if rights.lacking(site, each, ["pubsub.topics.publish"], resource)]
     if without:
         lines = [_grant(site, "topics", WORK_TOPIC, member, PUBLISHER) for member in without]

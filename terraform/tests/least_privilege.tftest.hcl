@@ -31,9 +31,11 @@ run "publishers" {
     condition = (
       google_pubsub_topic_iam_binding.work_publisher.topic == google_pubsub_topic.topic["mailbox-work"].name &&
       google_pubsub_topic_iam_binding.work_publisher.role == "roles/pubsub.publisher" &&
-      google_pubsub_topic_iam_binding.work_publisher.members == toset(values(google_service_account.function)[*].member)
+      google_pubsub_topic_iam_binding.work_publisher.members == toset([
+        for entry_point, account in google_service_account.function : account.member if entry_point != "read_mailboxes"
+      ])
     )
-    error_message = "The functions, and nobody else, publish work."
+    error_message = "The functions, but for the one that only reads, and nobody else publish work."
   }
 
   assert {
@@ -74,7 +76,7 @@ run "callers" {
       renew_watches   = toset([google_service_account.scheduler.member])
       sweep_mailboxes = toset([google_service_account.scheduler.member])
     }
-    error_message = "Pub/Sub calls two functions and the scheduler two; without admins nobody calls the others."
+    error_message = "Pub/Sub calls two functions and the scheduler two; without admins and readers nobody calls the others."
   }
 
   assert {
@@ -97,6 +99,7 @@ run "callers" {
       sweep_mailboxes  = "ALLOW_INTERNAL_ONLY"
       trigger_sync     = "ALLOW_ALL"
       manage_mailboxes = "ALLOW_ALL"
+      read_mailboxes   = "ALLOW_ALL"
     }
     error_message = "What Google calls is not reached from outside."
   }
@@ -120,8 +123,9 @@ run "admins_and_readers" {
       sweep_mailboxes  = toset([google_service_account.scheduler.member])
       trigger_sync     = toset(["group:mail-admins@example.com"])
       manage_mailboxes = toset(["group:mail-admins@example.com"])
+      read_mailboxes   = toset(["serviceAccount:app@my-project.iam.gserviceaccount.com"])
     }
-    error_message = "Admins call the functions made for them; readers call none."
+    error_message = "Admins call the functions made for them, readers the one that changes nothing."
   }
 
   assert {
@@ -142,7 +146,7 @@ run "admins_and_readers" {
         grant.bucket == google_storage_bucket.bodies[0].name
       )
     ]) && length(google_storage_bucket_iam_member.reader) == 1
-    error_message = "A reader reads the large bodies."
+    error_message = "A reader reads the large bodies and attachments."
   }
 }
 
@@ -163,8 +167,9 @@ run "firestore" {
       sweep_mailboxes  = google_project_iam_custom_role.mirror_reader.id
       trigger_sync     = google_project_iam_custom_role.mirror_writer.id
       manage_mailboxes = google_project_iam_custom_role.mirror_writer.id
+      read_mailboxes   = google_project_iam_custom_role.mirror_reader.id
     }
-    error_message = "Functions that only look for what is due cannot write."
+    error_message = "Functions that only look for what is due, or only read, cannot write."
   }
 
   assert {
@@ -206,7 +211,7 @@ run "delegation" {
     condition = {
       for entry_point, grant in google_service_account_iam_member.signer : entry_point => grant.member
       } == {
-      for entry_point in ["sync_history", "run_work", "trigger_sync", "manage_mailboxes"] :
+      for entry_point in ["sync_history", "run_work", "trigger_sync", "manage_mailboxes", "read_mailboxes"] :
       entry_point => google_service_account.function[entry_point].member
     }
     error_message = "Only functions that open mailboxes sign as the delegate."
@@ -261,7 +266,7 @@ run "oauth" {
     condition = {
       for entry_point, grant in google_secret_manager_secret_iam_member.oauth_client : entry_point => grant.member
       } == {
-      for entry_point in ["sync_history", "run_work", "trigger_sync", "manage_mailboxes"] :
+      for entry_point in ["sync_history", "run_work", "trigger_sync", "manage_mailboxes", "read_mailboxes"] :
       entry_point => google_service_account.function[entry_point].member
     }
     error_message = "Only functions that open mailboxes read the OAuth client."
@@ -280,7 +285,7 @@ run "oauth" {
     condition = {
       for entry_point, grant in google_project_iam_member.tokens : entry_point => [grant.member, grant.role, grant.condition[0].expression]
       } == {
-      for entry_point in ["sync_history", "run_work", "trigger_sync", "manage_mailboxes"] : entry_point => [
+      for entry_point in ["sync_history", "run_work", "trigger_sync", "manage_mailboxes", "read_mailboxes"] : entry_point => [
         google_service_account.function[entry_point].member,
         "roles/secretmanager.secretAccessor",
         "resource.name.startsWith(\"projects/123456789012/secrets/mailmirror-token-\")",
@@ -368,6 +373,7 @@ run "public_consent" {
       sweep_mailboxes  = ["mailmirror-sweep-mailboxes", toset([google_service_account.scheduler.member])]
       trigger_sync     = ["mailmirror-trigger-sync", toset(["group:mail-admins@example.com"])]
       manage_mailboxes = ["mailmirror-manage-mailboxes", toset(["group:mail-admins@example.com"])]
+      read_mailboxes   = ["mailmirror-read-mailboxes", toset(["serviceAccount:app@my-project.iam.gserviceaccount.com"])]
       oauth_callback   = ["mailmirror-oauth-callback", toset(["allUsers"])]
     }
     error_message = "Everybody calls one function, and it opens no other to anybody."
@@ -397,6 +403,7 @@ run "public_consent" {
   assert {
     condition = toset(flatten([
       [for grant in google_storage_bucket_iam_member.body_writer : grant.member],
+      [for grant in google_storage_bucket_iam_member.body_reader : grant.member],
       [for grant in google_storage_bucket_iam_member.reader : grant.member],
       [for grant in google_project_iam_member.reader : grant.member],
       ])) == toset([
@@ -404,6 +411,7 @@ run "public_consent" {
       google_service_account.function["run_work"].member,
       google_service_account.function["trigger_sync"].member,
       google_service_account.function["manage_mailboxes"].member,
+      google_service_account.function["read_mailboxes"].member,
       "serviceAccount:app@my-project.iam.gserviceaccount.com",
     ])
     error_message = "It neither reads nor writes nor deletes large bodies."
@@ -432,7 +440,7 @@ run "public_consent" {
   assert {
     condition = alltrue([
       for grants in [google_secret_manager_secret_iam_member.oauth_client, google_project_iam_member.tokens] :
-      keys(grants) == ["manage_mailboxes", "oauth_callback", "run_work", "sync_history", "trigger_sync"]
+      keys(grants) == ["manage_mailboxes", "oauth_callback", "read_mailboxes", "run_work", "sync_history", "trigger_sync"]
     ])
     error_message = "It opens a mailbox with the client and with the consent that was given."
   }
@@ -474,6 +482,24 @@ run "bodies_and_build" {
   assert {
     condition     = google_project_iam_custom_role.body_writer.permissions == toset(["storage.objects.create", "storage.objects.delete", "storage.objects.list"])
     error_message = "They write, list and delete bodies and do not read them."
+  }
+
+  assert {
+    condition = {
+      for entry_point, grant in google_storage_bucket_iam_member.body_reader : entry_point => [grant.bucket, grant.role, grant.member]
+      } == {
+      for entry_point in ["read_mailboxes"] : entry_point => [
+        google_storage_bucket.bodies[0].name,
+        google_project_iam_custom_role.body_reader.id,
+        google_service_account.function[entry_point].member,
+      ]
+    }
+    error_message = "Only the function that applications call reads bodies and attachments."
+  }
+
+  assert {
+    condition     = google_project_iam_custom_role.body_reader.permissions == toset(["storage.objects.get", "storage.objects.list"])
+    error_message = "It reads and lists, and changes nothing."
   }
 
   assert {

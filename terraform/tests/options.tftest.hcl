@@ -100,10 +100,12 @@ run "what_is_not_asked_for" {
       for function in google_cloudfunctions2_function.function : (
         function.service_config[0].environment_variables.OAUTH_REDIRECT_URI == "" &&
         function.service_config[0].environment_variables.GMAIL_UNITS_PER_DAY == "" &&
-        function.service_config[0].environment_variables.RECOVERY == "thread-history"
+        function.service_config[0].environment_variables.RECOVERY == "thread-history" &&
+        function.service_config[0].environment_variables.GMAIL_CONTENT == "full" &&
+        function.service_config[0].environment_variables.ATTACHMENTS == "none"
       )
     ])
-    error_message = "Users consent at a terminal, a day has no limit, and after lost history only what changed is fetched."
+    error_message = "Users consent at a terminal, a day has no limit, after lost history only what changed is fetched, and attachments stay in Gmail."
   }
 }
 
@@ -184,6 +186,45 @@ run "quota_and_recovery" {
   }
 }
 
+run "metadata_alone" {
+  command = plan
+
+  variables {
+    gmail_content = "metadata"
+    gmail_scopes  = ["https://www.googleapis.com/auth/gmail.metadata"]
+  }
+
+  assert {
+    condition = alltrue([
+      for function in google_cloudfunctions2_function.function : (
+        function.service_config[0].environment_variables.GMAIL_CONTENT == "metadata" &&
+        function.service_config[0].environment_variables.ATTACHMENTS == "none" &&
+        function.service_config[0].environment_variables.GMAIL_SCOPES == "https://www.googleapis.com/auth/gmail.metadata"
+      )
+    ])
+    error_message = "Where no body is mirrored, the scope that reads none is enough."
+  }
+}
+
+run "attachments_kept" {
+  command = plan
+
+  variables {
+    attachments = "store"
+  }
+
+  assert {
+    condition = alltrue([
+      for function in google_cloudfunctions2_function.function : (
+        function.service_config[0].environment_variables.GMAIL_CONTENT == "full" &&
+        function.service_config[0].environment_variables.ATTACHMENTS == "store" &&
+        function.service_config[0].environment_variables.BODY_BUCKET == google_storage_bucket.bodies[0].name
+      )
+    ])
+    error_message = "The functions are told to keep attachments, and where."
+  }
+}
+
 run "existing_database_and_bucket" {
   command = plan
 
@@ -226,7 +267,11 @@ run "existing_database_and_bucket" {
 
   assert {
     condition = alltrue([
-      for grant in concat(values(google_storage_bucket_iam_member.body_writer), values(google_storage_bucket_iam_member.reader)) :
+      for grant in concat(
+        values(google_storage_bucket_iam_member.body_writer),
+        values(google_storage_bucket_iam_member.body_reader),
+        values(google_storage_bucket_iam_member.reader),
+      ) :
       grant.bucket == "existing-bodies"
     ])
     error_message = "Rights are for the existing bucket."

@@ -44,6 +44,7 @@ run "empty" {
     firestore_database          = ""
     backup_retention_days       = -1
     body_bucket                 = ""
+    attachments                 = ""
     kms_key                     = ""
     firestore_kms_key           = ""
     notification_channels       = [""]
@@ -75,6 +76,7 @@ run "empty" {
     var.firestore_database,
     var.backup_retention_days,
     var.body_bucket,
+    var.attachments,
     var.kms_key,
     var.firestore_kms_key,
     var.notification_channels,
@@ -110,6 +112,7 @@ run "almost_right" {
     firestore_database          = "(other)"
     backup_retention_days       = 7.5
     body_bucket                 = "gs://my-bodies"
+    attachments                 = "inline"
     kms_key                     = "my-ring/my-key"
     firestore_kms_key           = "projects/my-project/locations/europe/keyRings/my-ring/cryptoKeys/my-key/cryptoKeyVersions/1"
     notification_channels       = ["1234567890"]
@@ -141,6 +144,7 @@ run "almost_right" {
     var.firestore_database,
     var.backup_retention_days,
     var.body_bucket,
+    var.attachments,
     var.kms_key,
     var.firestore_kms_key,
     var.notification_channels,
@@ -207,6 +211,56 @@ run "people" {
     var.gmail_units_per_minute,
     var.gmail_units_per_day,
     var.directory_admin,
+  ]
+}
+
+# What depends on it is not looked at when it is wrong.
+run "no_content" {
+  command = plan
+
+  variables {
+    gmail_content = ""
+  }
+
+  expect_failures = [
+    var.gmail_content,
+  ]
+}
+
+run "almost_full_content" {
+  command = plan
+
+  variables {
+    gmail_content = "Full"
+  }
+
+  expect_failures = [
+    var.gmail_content,
+  ]
+}
+
+run "attachments_where_there_are_none" {
+  command = plan
+
+  variables {
+    gmail_content = "metadata"
+    attachments   = "store"
+  }
+
+  expect_failures = [
+    var.attachments,
+  ]
+}
+
+run "a_scope_that_reads_no_whole_message" {
+  command = plan
+
+  variables {
+    gmail_scopes = ["https://www.googleapis.com/auth/gmail.readonly", "https://www.googleapis.com/auth/gmail.metadata"]
+  }
+
+  expect_failures = [
+    var.gmail_scopes,
   ]
 }
 
@@ -278,6 +332,7 @@ run "just_right" {
     firestore_database          = "mail"
     backup_retention_days       = 98
     body_bucket                 = "bodies.example.com"
+    attachments                 = "store"
     kms_key                     = "projects/my-keys/locations/northamerica-northeast1/keyRings/my-ring/cryptoKeys/my-key"
     firestore_kms_key           = "projects/my-keys/locations/us/keyRings/my-ring/cryptoKeys/my-key"
     notification_channels       = ["projects/my-project/notificationChannels/1234567890"]

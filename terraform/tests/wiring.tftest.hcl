@@ -281,9 +281,10 @@ run "outputs" {
   assert {
     condition = (
       output.manage_mailboxes_uri == google_cloudfunctions2_function.function["manage_mailboxes"].service_config[0].uri &&
-      output.trigger_sync_uri == google_cloudfunctions2_function.function["trigger_sync"].service_config[0].uri
+      output.trigger_sync_uri == google_cloudfunctions2_function.function["trigger_sync"].service_config[0].uri &&
+      output.read_mailboxes_uri == google_cloudfunctions2_function.function["read_mailboxes"].service_config[0].uri
     )
-    error_message = "The addresses are those of the functions for administrators."
+    error_message = "The addresses are those of the functions for administrators and applications."
   }
 
   assert {

@@ -263,6 +263,12 @@ def bucket() -> Iterator[Disease]:
     add, remove = (f"gcloud storage buckets {verb}-iam-policy-binding gs://{h.BUCKET}" for verb in ("add", "remove"))
     unable = strip(h.STORAGE, h.member(WORK))
     yield Disease("may not store", check, unable, (f"{add} --member={h.member(WORK)} --role={role}",), WORK)
+    reader, role = h.member("mailmirror-read-mailboxes"), h.own("mailmirrorBodyReader")
+    blind = strip(h.STORAGE, reader)
+    yield Disease("may not read", check, blind, (f"{add} --member={reader} --role={role}",), "May not read: mailmirror")
+    shrunk = change(f"{h.IAM}/{role}", includedPermissions=["storage.objects.list"])
+    mend = "gcloud iam roles update mailmirrorBodyReader --project=my-project --add-permissions=storage.objects.get"
+    yield Disease("role for reading empty", check, shrunk, (mend,), "May not read")
     close = (f"{remove} --member=allUsers --role={viewer}",)
     yield Disease("bucket is public", check, publish(h.STORAGE, viewer), close, "Anybody")
 

@@ -119,7 +119,7 @@ def consent() -> Iterator[Disease]:
 
     begins = f'resource.name.startsWith("projects/{h.NUMBER}/secrets/mailmirror-token-")'
     readers = [WORK.replace("run-work", each) for each in ("sync-history", "run-work", "trigger-sync")]
-    readers += [WORK.replace("run-work", each) for each in ("manage-mailboxes", "oauth-callback")]
+    readers += [WORK.replace("run-work", each) for each in ("manage-mailboxes", "read-mailboxes", "oauth-callback")]
     commands = tuple(
         f"gcloud projects add-iam-policy-binding my-project --member={h.member(name)} --role={ACCESSOR} "
         f"--condition='expression={begins},title=mailmirror-tokens'"

@@ -14,13 +14,14 @@ from mailmirror.documents import to_document
 from mailmirror.fence import lease_document
 from mailmirror.model import Lease, Mailbox, Watch
 
-from mailmirror_cli.expected import APIS, ENTRY_POINTS, INDEXES, PUSHES, ROLES, TTLS, EntryPoint
+from mailmirror_cli.expected import APIS, BODY_ROLES, ENTRY_POINTS, INDEXES, PUSHES, ROLES, TTLS, EntryPoint
 from tests.cli.googleapis import Binding, Cloud
 
 PROJECT = "my-project"
 NUMBER = "123456789012"
 REGION = "europe-west1"
 ADA, BOB = "ada@example.com", "bob@example.com"
+APP = "serviceAccount:app@my-project.iam.gserviceaccount.com"
 CLIENT_ID = "104857600000000000001"
 SCOPE = "https://www.googleapis.com/auth/gmail.readonly"
 CLIENT_SECRET = "GOCSPX-never-to-be-shown"
@@ -101,7 +102,7 @@ def healthy(auth: str = "delegation") -> Cloud:
     for role, needed in ROLES.items():
         cloud.resources[f"{IAM}/{own(role)}"] = {"name": own(role), "includedPermissions": list(needed)}
     _calls(cloud, names)
-    _pubsub(cloud, names)
+    _pubsub(cloud, [each.function for each in deployed if each.publishes])
     _firestore(cloud)
     _storage(cloud)
     _project_policy(cloud, auth)
@@ -190,6 +191,7 @@ def _calls(cloud: Cloud, names: list[str]) -> None:
         "mailmirror-sweep-mailboxes": member("mailmirror-scheduler"),
         "mailmirror-trigger-sync": "group:mail-admins@example.com",
         "mailmirror-manage-mailboxes": "group:mail-admins@example.com",
+        "mailmirror-read-mailboxes": APP,
         "mailmirror-oauth-callback": "allUsers",
     }
     for name in names:
@@ -271,15 +273,16 @@ def _firestore(cloud: Cloud) -> None:
     cloud.resources[FIRESTORE] = {"name": DATABASE, "type": "FIRESTORE_NATIVE", "locationId": REGION}
     for number, index in enumerate(INDEXES):
         address = f"{FIRESTORE}/collectionGroups/{index.collection}/indexes"
-        first = {"arrayConfig": "CONTAINS"} if index.array else {"order": "ASCENDING"}
         cloud.resources.setdefault(address, {"indexes": []})["indexes"].append(
             {
                 "name": f"{DATABASE}/collectionGroups/{index.collection}/indexes/CICAgO{number}",
                 "queryScope": "COLLECTION",
                 "fields": [
-                    {"fieldPath": index.where, **first},
-                    {"fieldPath": index.by, "order": index.order},
-                    {"fieldPath": "__name__", "order": index.order},
+                    *(
+                        {"fieldPath": field, "arrayConfig" if kind == "CONTAINS" else "order": kind}
+                        for field, kind in index.fields
+                    ),
+                    {"fieldPath": "__name__", "order": index.fields[-1][1]},
                 ],
                 "state": "READY",
             }
@@ -302,11 +305,11 @@ def _storage(cloud: Cloud) -> None:
         "location": "EUROPE-WEST1",
         "iamConfiguration": {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPrevention": "enforced"},
     }
-    writers = [member(each.function) for each in ENTRY_POINTS if each.bodies]
     cloud.policies[STORAGE] = [
-        binding(own("mailmirrorBodyWriter"), *writers),
-        binding("roles/storage.objectViewer", "serviceAccount:app@my-project.iam.gserviceaccount.com"),
+        binding(own(role), *(member(each.function) for each in ENTRY_POINTS if each.bodies == right))
+        for right, role in BODY_ROLES.items()
     ]
+    cloud.policies[STORAGE].append(binding("roles/storage.objectViewer", APP))
 
 
 def _project_policy(cloud: Cloud, auth: str) -> None:

@@ -56,7 +56,7 @@ def test_the_entry_points_are_those_of_main() -> None:
 def test_the_entry_points_are_terraforms_table() -> None:
     """Each function may do what its row in functions.tf says, and has time for a step if it takes one."""
     rows = local("functions", "every_function")
-    columns = "callers", "mirror", "gmail", "bodies", "keeps", "forgets"
+    columns = "callers", "mirror", "gmail", "bodies", "publishes", "keeps", "forgets"
     assert {name: tuple(row[column] for column in columns) for name, row in rows.items()} == {
         each.name: tuple(getattr(each, column) for column in columns) for each in expected.ENTRY_POINTS
     }
@@ -88,6 +88,8 @@ def test_the_roles_are_terraforms() -> None:
     assert roles["signer"]["role_id"] == SIGNER
     mirror = {"write": "mirror_writer", "connect": "mirror_connector", "read": "mirror_reader"}
     assert {right: roles[name]["role_id"] for right, name in mirror.items()} == expected.MIRROR_ROLES
+    bodies = {"write": "body_writer", "read": "body_reader"}
+    assert {right: roles[name]["role_id"] for right, name in bodies.items()} == expected.BODY_ROLES
     assert local("iam", "database_title") == expected.DATABASE_CONDITION
     (tokens,) = resources("iam", "google_project_iam_member")["tokens"]["condition"]
     assert tokens["title"] == expected.TOKENS_CONDITION
@@ -118,7 +120,8 @@ def test_the_schedules_are_terraforms() -> None:
 def test_the_indexes_are_terraforms() -> None:
     """Composite indexes and TTL policies are those of firestore.tf."""
     rows = local("firestore", "indexes").values()
-    assert {expected.Index(**row) for row in rows} == set(expected.INDEXES)
+    made = {expected.Index(row["collection"], tuple(map(tuple, row["fields"]))) for row in rows}
+    assert made == set(expected.INDEXES)
     found = set()
     for field in resources("firestore", "google_firestore_field").values():
         if "ttl_config" in field:

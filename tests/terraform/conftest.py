@@ -18,6 +18,8 @@ VARIANTS: dict[str, dict[str, object]] = {
         "public_consent": True,
         "admins": ["group:mail-admins@example.com"],
         "gmail_units_per_day": 10_000,
+        "gmail_content": "metadata",
+        "gmail_scopes": ["https://www.googleapis.com/auth/gmail.metadata"],
     },
     "everything": {
         "admins": ["group:mail-admins@example.com", "serviceAccount:bot@my-project.iam.gserviceaccount.com"],
@@ -29,6 +31,7 @@ VARIANTS: dict[str, dict[str, object]] = {
         "directory_admin": "root@example.com",
         "gmail_units_per_day": 999_999_999_999,
         "recovery": "full",
+        "attachments": "store",
         "watch_label_ids": ["INBOX", "SENT"],
         "kms_key": f"{_KEY}/my-key",
         "firestore_kms_key": f"{_KEY}/my-database-key",

@@ -12,6 +12,7 @@ from typing import Any
 from mailmirror.adapters.gmail.patience import PATIENCE_SECONDS
 from mailmirror.api import MAX_DISCOVERY_WAIT, MAX_WAIT, MAX_WISH_WAIT
 from mailmirror.config import BadSetting, Settings
+from mailmirror.quota import MAX_WAIT_SECONDS
 
 from tests import source
 from tests.terraform.plan import Later, Plan, Resource
@@ -53,6 +54,8 @@ MOST_IN_PUBLIC = 5
 WAITS = {
     "trigger_sync": MAX_WAIT,
     "manage_mailboxes": max(MAX_WISH_WAIT, MAX_DISCOVERY_WAIT),
+    # Of two calls of Gmail, each waits for its quota.
+    "read_mailboxes": 2 * MAX_WAIT_SECONDS,
     # Gmail has said before whose consent it is.
     "oauth_callback": 2 * PATIENCE_SECONDS,
 }
@@ -178,8 +181,8 @@ def _callers(plan: Plan) -> Mistakes:
     for entry in source.entry_points().values():
         for function in _with_entry_point(plan, entry.name):
             bindings = _bindings(plan, function)
-            if entry.caller == "admins":
-                yield from _called_by_admins(plan, function, bindings)
+            if entry.caller in ("admins", "readers"):
+                yield from _called_by_people(plan, function, bindings, entry.caller)
             elif entry.caller == "browsers":
                 yield from _called_by_everybody(function, bindings)
             else:
@@ -190,10 +193,10 @@ def _callers(plan: Plan) -> Mistakes:
                 yield f"{function.address} is stopped before the {wait + UNANSWERED:.0f} s are over that it may take."
 
 
-def _called_by_admins(plan: Plan, function: Resource, bindings: list[Resource]) -> Mistakes:
-    admins = sorted(plan.variables["admins"])
-    if [sorted(map(str, binding["members"])) for binding in bindings] != ([admins] if admins else []):
-        yield f"{function.address} can be called by others than the admins, or not by them."
+def _called_by_people(plan: Plan, function: Resource, bindings: list[Resource], who: str) -> Mistakes:
+    named = sorted(plan.variables[who])
+    if [sorted(map(str, binding["members"])) for binding in bindings] != ([named] if named else []):
+        yield f"{function.address} can be called by others than the {who}, or not by them."
 
 
 def _called_by_everybody(function: Resource, bindings: list[Resource]) -> Mistakes:

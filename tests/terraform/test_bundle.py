@@ -86,6 +86,7 @@ EXCHANGES = {
     "trigger_sync": Exchange("POST", "/mailboxes/nobody@example.com/sync", 404, "NOT_FOUND"),
     "manage_mailboxes": Exchange("GET", "/mailboxes", 200, {"mailboxes": []}),
     "oauth_callback": Exchange("GET", "/mailboxes", 404, "NOT_FOUND"),
+    "read_mailboxes": Exchange("GET", "/mailboxes/nobody@example.com/messages/1/attachments/1", 404, "NOT_FOUND"),
 }
 
 

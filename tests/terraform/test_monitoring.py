@@ -206,7 +206,8 @@ def test_runbooks_call_routes_that_exist() -> None:
         host = re.search(rf"\b{url[1]}=\$\(gcloud run services describe mailmirror-([a-z-]+) ", RUNBOOKS[name])
         assert host is not None, f"{name}: {url[1]} is not set"
         asked = (host[1].replace("-", "_"), method[1] if method else "GET")
-        paths = [route.path for route in source.routes() if asked == (route.entry_point, route.method)]
+        routes = [route for route in source.routes() if asked == (route.entry_point, route.method)]
+        paths = [re.sub(r"\{\w+\}", "[^/]+", route.path) for route in routes]
         assert any(re.fullmatch(path, url[2]) for path in paths), f"{name}: {command}"
         parameters = dict(part.split("=") for part in url[3].split("&")) if url[3] else {}
         assert parameters.keys() <= ({"mailbox"} if url[2] == "/connect" else {"mode", "wait"}), command

@@ -194,7 +194,7 @@ TOGETHER: tuple[dict[str, Mistake], ...] = (
         ),
         "a publisher beside the binding": mistake(
             "pubsub.tf",
-            "# Only the functions publish work.\n",
+            "# Only functions publish work, and none that only reads.\n",
             OTHER_PUBLISHER,
             'google_pubsub_topic.topic["mailbox-work"] does not have exactly one binding',
         ),
@@ -231,6 +231,12 @@ TOGETHER: tuple[dict[str, Mistake], ...] = (
             'admins    = setunion(var.admins, ["group:all@example.com"])',
             'function["manage_mailboxes"] can be called by others than the admins',
         ),
+        "applications that are everybody's": mistake(
+            "iam.tf",
+            "readers   = var.readers",
+            'readers   = ["group:all@example.com"]',
+            'function["read_mailboxes"] can be called by others than the readers',
+        ),
         "a value that the functions refuse": mistake(
             "functions.tf",
             '"projects/${var.project}/topics/${google_pubsub_topic.topic["mailbox-work"].name}"',
@@ -261,7 +267,7 @@ TOGETHER: tuple[dict[str, Mistake], ...] = (
             'google_pubsub_subscription.push["mailbox-work"] pushes again while the function still works',
         ),
         "an index on a field that does not exist": mistake(
-            "firestore.tf", 'where = "headers.from"', 'where = "from"', "no document has: messages.from"
+            "firestore.tf", '"headers.from.address"', '"from.address"', "no document has: messages.from.address"
         ),
         "a database that can be deleted": mistake(
             "firestore.tf",
@@ -279,7 +285,7 @@ TOGETHER: tuple[dict[str, Mistake], ...] = (
     {
         "functions that nobody may call": mistake(
             "iam.tf",
-            'if function.callers != "admins" || length(var.admins) > 0',
+            "if length(local.invokers[function.callers]) > 0",
             'if function.callers == "admins"',
             'function["run_work"] can be called by nobody',
         ),
@@ -290,7 +296,7 @@ TOGETHER: tuple[dict[str, Mistake], ...] = (
             'job["sweep_mailboxes"] is not repeated when it fails',
         ),
         "an exemption of a field that does not exist": mistake(
-            "firestore.tf", '"snippet", "syncedAt"]', '"preview", "syncedAt"]', "no document has: messages.preview"
+            "firestore.tf", '"snippet", "syncedAt", ', '"preview", "syncedAt", ', "no document has: messages.preview"
         ),
         "a build before its account's rights are known": mistake(
             "functions.tf",
@@ -342,8 +348,8 @@ IN_PUBLIC: tuple[dict[str, Mistake], ...] = (
         ),
         "a public function that reaches bodies": mistake(
             "functions.tf",
-            '"browsers", mirror = "connect", gmail = true, bodies = false',
-            '"browsers", mirror = "connect", gmail = true, bodies = true',
+            '"browsers", mirror = "connect", gmail = true, bodies = "none"',
+            '"browsers", mirror = "connect", gmail = true, bodies = "write"',
             'body_writer["oauth_callback"] is for a function that everybody may call',
         ),
         "a public function that costs what strangers like": mistake(
@@ -456,8 +462,9 @@ def test_the_source_is_understood() -> None:
     assert callers["run_work"] == ("push", "mailbox-work")
     assert callers["renew_watches"] == callers["sweep_mailboxes"] == ("scheduler", "")
     assert callers["oauth_callback"] == ("browsers", "")
+    assert callers["read_mailboxes"] == ("readers", "")
     assert {name for name, names in source.fields().items() if "expireAt" in names} == {"deltas", "receipts"}
-    assert {"GOOGLE_CLOUD_PROJECT", "GMAIL_AUTH", "GMAIL_OAUTH_CLIENT"} <= source.variables().keys()
+    assert {"ATTACHMENTS", "GOOGLE_CLOUD_PROJECT", "GMAIL_AUTH", "GMAIL_OAUTH_CLIENT"} <= source.variables().keys()
 
 
 def test_what_is_left_out_is_read() -> None:

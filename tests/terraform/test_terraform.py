@@ -64,7 +64,7 @@ def _is_sentence(block: Block) -> bool:
 
 
 @pytest.mark.applies
-@pytest.mark.parametrize(("variant", "functions"), [("oauth", 6), ("public", 7), ("everything", 6)])
+@pytest.mark.parametrize(("variant", "functions"), [("oauth", 7), ("public", 8), ("everything", 7)])
 def test_what_is_applied_stays_and_can_be_destroyed(
     configuration: Configuration, require: Require, variant: str, functions: int
 ) -> None:

@@ -1,13 +1,11 @@
 """Consents in Secret Manager: the OAuth client, and for each mailbox what its user's consent is worth, a refresh token.
 
-Knows: which secret holds what, how it is read, written and deleted, and what each refusal means. Does not know: what a
-refresh token is exchanged for (`credentials`) or how one comes about (`oauth`). Nothing that is read is kept here, and
-no message holds any of it.
+Knows: which secret holds what, and what each refusal means. Does not know: what a refresh token is exchanged for
+(`credentials`) or how one comes about (`oauth`). Nothing read is kept or told.
 
-What was just written is read at once by the number of its version alone: that a secret exists, or what its `latest`
-version is, may take minutes and rarely hours to be known everywhere
-(https://docs.cloud.google.com/secret-manager/regional-secrets/reference/consistency). So the number of a version that
-was added here is kept, and nothing older is read here; other processes try again (`mailboxes`).
+That a secret exists, or what is `latest`, takes minutes and rarely hours to be known everywhere; only a version's
+number is read at once (https://docs.cloud.google.com/secret-manager/regional-secrets/reference/consistency). So numbers
+of versions added here are kept, and nothing older is read; other processes try again (`mailboxes`).
 """
 
 import hashlib
@@ -34,10 +32,10 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 _TRY_SECONDS = 5.0
-# What was just made and is said not to be there is asked for again after these times.
+# Seconds after which what was just made is asked for again.
 _SETTLING = (0.5, 1.0, 2.0, 4.0)
-# Google answers 400 FAILED_PRECONDITION where the latest version is disabled or destroyed, and does not go back to an
-# earlier one (https://github.com/google-github-actions/get-secretmanager-secrets/issues/268).
+# 400 FAILED_PRECONDITION: the latest version is disabled or destroyed; no earlier one is given
+# (https://github.com/google-github-actions/get-secretmanager-secrets/issues/268).
 _UNREADABLE = (BadRequest, Forbidden, NotFound)
 _UNANSWERED = (GoogleAPICallError, RetryError, GoogleAuthError, requests.RequestException, json_format.Error)
 _ADDRESS = "https://accounts.google.com/o/oauth2/auth"
@@ -53,16 +51,16 @@ class SecretConsents:
         host: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Ask nothing yet: Secret Manager is looked for at the first use.
+        """Ask nothing yet.
 
         Args:
-            oauth_client: projects/…/secrets/…, the secret with the client that users give their consent to.
-            token_prefix: projects/…/secrets/…, what the names of the secrets with refresh tokens begin with.
-            host: `host:port` of a stand-in for Secret Manager; None for Google's.
-            sleep: waits so many seconds for what was just made.
+            oauth_client: projects/…/secrets/…, the client's secret.
+            token_prefix: projects/…/secrets/…, see `token_secret`.
+            host: see `secret_manager`.
+            sleep: waits seconds for what was just made.
 
         Raises:
-            ValueError: one of the names is missing.
+            ValueError: a name is missing.
         """
         if not (oauth_client and token_prefix):
             raise ValueError("GMAIL_AUTH=oauth needs GMAIL_OAUTH_CLIENT and GMAIL_TOKEN_PREFIX: where the secrets are.")
@@ -71,11 +69,11 @@ class SecretConsents:
         self._host = host
         self._sleep = sleep
         self._made = cache(secret_manager)
-        # The number of the version that was added here last, by secret.
+        # The number of the last version added here, by secret.
         self._added: dict[str, int] = {}
 
     def client(self) -> OAuthClient:
-        """Return the OAuth client of the latest version: a renewed one counts at once."""
+        """Return the latest version: a renewed client counts at once."""
         secret = self._oauth_client
         try:
             content = self._version(secret).payload.data
@@ -94,7 +92,7 @@ class SecretConsents:
         return client
 
     def refresh_token(self, mailbox: MailboxId) -> str:
-        """Return the refresh token of the latest version: a consent given again counts at once."""
+        """Return that of the latest version: a renewed consent counts at once."""
         secret = token_secret(self._token_prefix, mailbox)
         try:
             content = self._newest(secret)
@@ -114,7 +112,7 @@ class SecretConsents:
         return token
 
     def keep(self, mailbox: MailboxId, refresh_token: str) -> None:
-        """Add a version, to a new secret if there is none yet."""
+        """Add a version, to a new secret if there is none."""
         secret = token_secret(self._token_prefix, mailbox)
         project, _, secret_id = secret.partition("/secrets/")
         version = {"parent": secret, "payload": {"data": json.dumps({"refresh_token": refresh_token}).encode()}}
@@ -142,8 +140,8 @@ class SecretConsents:
                     raise
                 # Somebody else was faster.
             except BadRequest as error:
-                # Automatic replication needs resource locations that include `global`, and a key of the customer's
-                # cannot be said here (https://cloud.google.com/secret-manager/docs/choosing-replication).
+                # Automatic replication needs resource locations with `global`, and takes no customer's key here
+                # (https://cloud.google.com/secret-manager/docs/choosing-replication).
                 raise GmailRejected(
                     f"{failed}: Secret Manager answered 400 when {secret} was to be made. Most likely an organization "
                     f"policy does not let {project} have secrets with automatic replication "
@@ -171,7 +169,7 @@ class SecretConsents:
                 return 1
 
             try:
-                # What was added here is there, whatever is said at first.
+                # What was added here is there.
                 gone = self._settled(once) if secret in self._added else once()
             except NotFound:
                 gone = 0
@@ -185,12 +183,7 @@ class SecretConsents:
         )
 
     def _newest(self, secret: str) -> bytes:
-        """What the latest version of a secret holds, also while Secret Manager shows an older one, or none.
-
-        Raises:
-            BadRequest, Forbidden, NotFound: there is none, or none for us.
-            GmailRejected, GmailUnavailable: anything else.
-        """
+        """The newest content, also while Secret Manager shows an older version, or none. Raises as `_version`."""
         added = self._added.get(secret, 0)
         try:
             latest = self._version(secret)
@@ -203,16 +196,11 @@ class SecretConsents:
         try:
             return self._version(secret, str(added)).payload.data
         except NotFound:
-            # Somebody else has deleted the secret since, and made it anew.
+            # Deleted by somebody since, and made anew.
             return latest.payload.data
 
     def _version(self, secret: str, version: str = "latest") -> "AccessSecretVersionResponse":
-        """A version of a secret. Who calls Gmail decides whether to try again, so nothing is tried twice here.
-
-        Raises:
-            BadRequest, Forbidden, NotFound: there is none, or none for us.
-            GmailRejected, GmailUnavailable: anything else.
-        """
+        """Asked once: who calls Gmail tries again. Raises `_UNREADABLE`, `CredentialsMissing`, `GmailUnavailable`."""
         manager = self._manager()
         name = f"{secret}/versions/{version}"
         try:
@@ -223,11 +211,7 @@ class SecretConsents:
             raise GmailUnavailable(f"Secret Manager did not answer for {secret} ({type(error).__name__}).") from None
 
     def _settled(self, change: Callable[[], Value]) -> Value:
-        """What a change of a secret that was just made comes to.
-
-        Raises:
-            NotFound: it is not known for longer than anybody waits.
-        """
+        """Change a secret just made. Raises `NotFound` after all waits."""
         for delay in _SETTLING:
             try:
                 return change()
@@ -236,12 +220,7 @@ class SecretConsents:
         return change()
 
     def _change(self, change: Callable[["SecretManagerServiceClient"], Value], failed: str, needed: str) -> Value:
-        """What a change of the secrets returns.
-
-        Raises:
-            GmailRejected: it is not allowed, or cannot work.
-            GmailUnavailable: not at the moment.
-        """
+        """Raises `GmailRejected` for what is not allowed or cannot work, `GmailUnavailable`."""
         try:
             return change(self._manager())
         except _UNREADABLE as error:
@@ -257,19 +236,17 @@ class SecretConsents:
 
 
 def token_secret(prefix: str, mailbox: MailboxId) -> str:
-    """Return the full name of the secret that holds a mailbox's refresh token.
-
-    An address may be longer than a secret's id and hold what an id cannot; part of its hash does neither.
+    """Return the full name of a mailbox's secret. With a hash: an address may not fit an id.
 
     Args:
         prefix: projects/…/secrets/… and the beginning of the id.
-        mailbox: the mailbox's id, its address in lower case.
+        mailbox: whose.
     """
     return prefix + hashlib.sha256(mailbox.encode()).hexdigest()[:40]
 
 
 def oauth_client(value: object) -> OAuthClient | None:
-    """Return the OAuth client in what the Cloud console gives to download, read as JSON; None if it is not one."""
+    """Return the client in the Cloud console's download, read as JSON; None if it is none."""
     if not isinstance(value, Mapping):
         return None
     for kind in ("web", "installed"):
@@ -280,26 +257,26 @@ def oauth_client(value: object) -> OAuthClient | None:
 
 
 def secret_manager(host: str | None = None) -> "SecretManagerServiceClient":
-    """Return a client for Secret Manager over REST, with the machine's own credentials.
+    """Return a client over REST, with the machine's own credentials.
 
     Args:
         host: `host:port` of a stand-in on this machine; None for Google's.
 
     Raises:
-        DefaultCredentialsError: the machine has no credentials.
+        DefaultCredentialsError: there are none.
     """
-    # Imported here, because it takes time that only a process that reads a secret has to pay.
+    # Here: only a process that reads a secret pays the time.
     from google.cloud.secretmanager_v1 import SecretManagerServiceClient  # noqa: PLC0415
     from google.cloud.secretmanager_v1.services.secret_manager_service.transports import (  # noqa: PLC0415
         SecretManagerServiceRestTransport,
     )
 
-    # At DEBUG it logs requests and answers with all they hold.
+    # DEBUG logs all that requests and answers hold.
     logging.getLogger("google.cloud.secretmanager_v1").setLevel(logging.INFO)
     if host is None:
         return SecretManagerServiceClient(transport="rest")
     transport = SecretManagerServiceRestTransport(host=host, url_scheme="http", credentials=AnonymousCredentials())
-    # What is on this machine is not behind its proxy.
+    # Not through the machine's proxy.
     transport._session.trust_env = False  # noqa: SLF001 -- the transport offers no other way
     return SecretManagerServiceClient(transport=transport)
 
@@ -314,13 +291,12 @@ def _client_of_kind(kind: str, fields: Mapping[str, Any]) -> OAuthClient | None:
 
 
 def _number(name: str) -> int:
-    """The number of a version, of which Secret Manager gives the full name."""
     number = name.rpartition("/")[2]
     return int(number) if number.isdecimal() else 0
 
 
 def _status(error: GoogleAPICallError) -> str:
-    """Google's canonical code of a refusal, empty if there is none: over REST one class may stand for several codes."""
+    """Google's canonical code, or empty: over REST a class has several."""
     try:
         return str(error.response.json()["error"]["status"])
     except (AttributeError, LookupError, TypeError, ValueError):
@@ -328,7 +304,7 @@ def _status(error: GoogleAPICallError) -> str:
 
 
 def _json(content: bytes) -> Any:
-    """What content says in JSON; None if it is none: an exception would carry the content."""
+    """JSON, or None: an exception would carry the content."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError):

@@ -1,10 +1,9 @@
 """Credentials for mailboxes, without keys.
 
-Knows: domain-wide delegation, in which the functions' service account signs as the delegated one and the delegated one
-acts as a user; and users' own consent, in which a refresh token is worth an access token. Does not know: Gmail, or
-where consents are kept. Nothing is read from the machine before the first mailbox is opened, and a client or a refresh
-token is never kept: they are read for each access token, once an hour or when Gmail refuses the one there is, so that
-what was given last counts from the next one on.
+Knows: domain-wide delegation (the functions' service account signs as the delegated one, which acts as a user), and
+users' consent (a refresh token is worth an access token). Does not know: Gmail, or where consents are kept. Nothing is
+read before a mailbox is opened. Client and refresh token are never kept, but read for each access token, hourly or when
+Gmail refuses one: what was given last counts.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,13 +33,11 @@ def for_mailbox(
     """Return what makes credentials for a mailbox.
 
     Args:
-        auth: `delegation`; `oauth`; or `none` for a Gmail that asks for no credentials, the fake one.
-        delegate: the service account that an administrator of the domain granted `scopes` to act as its users.
-        scopes: what the mailbox is opened for.
-        consents: what users gave.
+        auth: `none` is for the fake Gmail.
+        delegate: the service account that the domain's administrator granted `scopes`.
 
     Raises:
-        ValueError: delegation to nobody, consents from nowhere, or either for nothing.
+        ValueError: what `auth` needs is missing.
     """
     if auth == "none":
         return _nothing
@@ -56,7 +53,7 @@ def for_mailbox(
 
 
 def _nothing(_mailbox: MailboxId) -> None:
-    """No credentials: the fake Gmail knows its callers by their address."""
+    """The fake Gmail knows callers by their address."""
 
 
 class _Delegated(impersonated_credentials.Credentials):
@@ -67,11 +64,7 @@ class _Delegated(impersonated_credentials.Credentials):
 
 @contextmanager
 def _readable(mailbox: MailboxId) -> Iterator[None]:
-    """Name what google-auth stumbles over: it reads an answer without looking whether it is one.
-
-    Raises:
-        GmailUnavailable: it was none.
-    """
+    """Raise `GmailUnavailable` for an answer that is none: google-auth does not look."""
     try:
         yield
     except GoogleAuthError:
@@ -83,10 +76,10 @@ def _readable(mailbox: MailboxId) -> Iterator[None]:
 def _delegated(delegate: str, scopes: Sequence[str]) -> Callable[[MailboxId], Credentials]:
     own = cache(_application_default)
 
-    # A token lasts an hour: kept, so that an invocation costs no signJwt and no token of its own.
+    # A token lasts an hour: an invocation costs no signJwt and no token of its own.
     @lru_cache(maxsize=_KEPT)
     def delegated(mailbox: MailboxId) -> Credentials:
-        # Scopes are final here: `with_scopes` returns a copy that has lost its subject, and acts as the service account
+        # Scopes are final: `with_scopes` loses the subject, and acts as the service account
         # (https://github.com/googleapis/google-cloud-python/issues/18428).
         credentials: Any = _Delegated(  # type: ignore[no-untyped-call]
             source_credentials=own(), target_principal=delegate, target_scopes=list(scopes), subject=mailbox
@@ -97,17 +90,17 @@ def _delegated(delegate: str, scopes: Sequence[str]) -> Callable[[MailboxId], Cr
 
 
 def _application_default() -> Any:
-    """The functions' own credentials; each mailbox works with a copy of them."""
+    """The functions' own; each mailbox has a copy."""
     credentials, _ = google.auth.default(scopes=[_CLOUD_PLATFORM])
     return credentials
 
 
 def _consented(consents: Consents, scopes: Sequence[str]) -> Callable[[MailboxId], Credentials]:
-    # As above: the access token is kept, and nothing but it.
+    # Only the access token is kept.
     @lru_cache(maxsize=_KEPT)
     def consented(mailbox: MailboxId) -> Credentials:
         def token(request: Any, scopes: Sequence[str]) -> tuple[str, datetime]:
-            """An access token and when it ends, without a time zone, as google-auth keeps it."""
+            """An access token and its end, without a time zone as google-auth has it."""
             client = consents.client()
             fresh: Any = UserCredentials(
                 None,

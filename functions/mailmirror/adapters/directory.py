@@ -1,16 +1,14 @@
 """The Directory API through google-api-python-client: who is in a group or an organisational unit.
 
-Knows: the two methods that list people, how they refuse, and what is worth a second try. Does not know: what becomes of
-the people. Law 8: a name for every failure; no error's message carries a token, or an address.
+Knows: how people are listed, how that is refused, and what is worth a second try. Does not know: what becomes of
+people. Law 8: a name for every failure; no message carries a token or an address.
 
-Facts are from the discovery document `admin.directory_v1`, and from
-https://developers.google.com/workspace/admin/directory/v1/guides/search-users (an organisational unit matches those
-below it; a quotation mark is escaped by a backslash) and https://developers.google.com/admin-sdk/directory/v1/limits
-(403 userRateLimitExceeded and quotaExceeded, 429 rateLimitExceeded: exponential back-off). With
-`includeDerivedMembership` the members of groups in the group are listed beside those groups, and everybody beside an
-entry for all users (type CUSTOMER, which has no address); Google has been seen to leave some out
-(https://github.com/GAM-team/GAM/issues/1210). A member outside the account has no status
-(https://github.com/hlavki/g-suite-identity-sync/issues/21).
+Sources: the discovery document `admin.directory_v1`;
+https://developers.google.com/workspace/admin/directory/v1/guides/search-users (a unit matches those below it; a
+backslash escapes a quotation mark); https://developers.google.com/admin-sdk/directory/v1/limits (which 403 and 429 to
+back off from). `includeDerivedMembership` lists members of groups beside these, and everybody beside an entry for all
+users (type CUSTOMER, no address); some were left out (https://github.com/GAM-team/GAM/issues/1210). Outside the account
+nobody has a status (https://github.com/hlavki/g-suite-identity-sync/issues/21).
 """
 
 import http.client
@@ -41,9 +39,9 @@ SCOPES = (
     "https://www.googleapis.com/auth/admin.directory.group.member.readonly",
     "https://www.googleapis.com/auth/admin.directory.user.readonly",
 )
-# The most that each method gives on a page.
+# The largest pages.
 MEMBERS, USERS = 200, 500
-# What was refused for quota or not answered is tried again after these times, more or less a quarter.
+# Seconds between tries, more or less a quarter.
 BACK_OFF = (1.0, 2.0, 4.0)
 
 _UNANSWERED = (OSError, http.client.HTTPException, httplib2.HttpLib2Error, ValueError)
@@ -58,11 +56,9 @@ class DirectoryApi:
     """`ports.Directory`, asked as one administrator.
 
     Attributes:
-        credentials: the administrator's, by address; None where the API is a fake one. Their scopes must be `SCOPES`.
+        credentials: by address, with `SCOPES`; None for a fake API.
         admin: the administrator's address.
-        clock: time; every wait goes through it.
-        api_root: where the API is.
-        timeout: seconds without a byte after which a call counts as unanswered.
+        timeout: seconds without a byte.
         rng: jitter.
     """
 
@@ -74,7 +70,7 @@ class DirectoryApi:
     rng: random.Random = field(default_factory=random.Random, kw_only=True)
 
     def __post_init__(self) -> None:
-        # It warns of every 403, sometimes with the answer's whole content; all that is to be said is in our errors.
+        # It warns of every 403, sometimes with all content.
         logging.getLogger("googleapiclient.http").setLevel(logging.ERROR)
 
     def members(self, group: str, page_token: str | None) -> PeoplePage:
@@ -98,7 +94,7 @@ class DirectoryApi:
                 query=f"orgUnitPath='{path}'",
                 maxResults=USERS,
                 projection="basic",
-                # So that a page that is listed again, after somebody has left, has nobody new before those listed.
+                # A page listed again, after somebody left, has nobody new before those listed.
                 orderBy="email",
                 pageToken=page_token,
                 fields="nextPageToken,users(primaryEmail,suspended,archived,isMailboxSetup)",
@@ -110,13 +106,6 @@ class DirectoryApi:
     def _page(
         self, request: Callable[[Any], Any], people: Callable[[Mapping[str, Any]], list[Person]], unknown: str
     ) -> PeoplePage:
-        """Ask, again if that is worth it, and read the answer.
-
-        Args:
-            request: makes the call's request.
-            people: reads those on the page.
-            unknown: what it means when the API does not find what was asked for.
-        """
         answer: Any = None
         for delay in (*BACK_OFF, None):
             try:
@@ -132,9 +121,9 @@ class DirectoryApi:
             raise DirectoryUnavailable("The Directory API's answer cannot be read.") from None
 
     def _ask(self, request: Callable[[Any], Any], unknown: str) -> Any:
-        """Make one call. A connection of its own for each page: httplib2 is not safe for threads, and pages are few."""
+        """One call on its own connection: httplib2 is not safe for threads, and pages are few."""
         plain = httplib2.Http(timeout=self.timeout)
-        # A token must not follow a redirection, and what is on this machine is not behind its proxy.
+        # A token follows no redirection; this machine is not behind its proxy.
         plain.follow_redirects = False
         if urlsplit(self.api_root).hostname in {"127.0.0.1", "localhost", "::1"}:
             plain.proxy_info = None
@@ -143,7 +132,7 @@ class DirectoryApi:
             sender = plain if credentials is None else google_auth_httplib2.AuthorizedHttp(credentials, http=plain)
             call = request(build_from_document(_document(self.api_root), http=sender))
             if credentials is None:
-                # The fake API believes everybody.
+                # The fake believes everybody.
                 call.headers["authorization"] = f"Bearer {self.admin}"
             return call.execute()
         except HttpError as error:
@@ -157,7 +146,7 @@ class DirectoryApi:
 
 
 def _member(item: Mapping[str, Any]) -> Person:
-    """A member of a group: people have a status if they are of the account, groups are listed beside their members."""
+    """People of the account have a status; groups are listed beside their members."""
     standing: Standing = "group" if item.get("type") == "GROUP" else _STANDING.get(str(item.get("status")), "external")
     return Person(str(item["email"]).lower(), standing)
 
@@ -189,7 +178,6 @@ def _refusal(error: HttpError, unknown: str) -> MailmirrorError:
 
 
 def _reason(error: HttpError) -> str:
-    """Google's word for a refusal, empty if there is none that is only a word."""
     try:
         reason = str(json.loads(error.content)["error"]["errors"][0]["reason"])
     except (KeyError, IndexError, TypeError, ValueError):
@@ -198,7 +186,7 @@ def _reason(error: HttpError) -> str:
 
 
 def _no_token(error: GoogleAuthError) -> MailmirrorError:
-    """What the way to a token said: the metadata server, IAM's signJwt or the token endpoint."""
+    """From the metadata server, IAM's signJwt or the token endpoint."""
     if isinstance(error, DefaultCredentialsError):
         return DirectoryRejected("There are no Application Default Credentials to ask the Directory API with.")
     said = [argument for argument in error.args if isinstance(argument, str)]
@@ -226,7 +214,6 @@ def _iam_status(body: str) -> int:
 
 @cache
 def _document(api_root: str) -> str:
-    """The description of the API that comes with the client library, for an API at `api_root`."""
     folder = resources.files("googleapiclient.discovery_cache") / "documents"
     document = json.loads((folder / "admin.directory_v1.json").read_text("utf-8"))
     return json.dumps(document | {"rootUrl": api_root.rstrip("/") + "/", "servicePath": ""})

@@ -1,8 +1,8 @@
 """Google's OAuth for web servers: the address a user's browser is sent to, and what the answer is worth.
 
-Knows: the authorization code flow with PKCE as google-auth-oauthlib goes it, the token and the revocation endpoint and
-their refusals (https://developers.google.com/identity/protocols/oauth2/web-server). Does not know: whose consent is
-asked for or where it is kept. No message holds a code, a token or a client's secret.
+Knows: the authorization code flow with PKCE, the token and revocation endpoints and their refusals
+(https://developers.google.com/identity/protocols/oauth2/web-server). Does not know: whose consent it is or where it is
+kept. No message holds a code, a token or a secret.
 """
 
 import logging
@@ -20,7 +20,7 @@ from mailmirror.consent import Granted, OAuthClient, Question
 from mailmirror.errors import ClientInvalid, ConsentNotGiven, GmailUnavailable
 
 _TRY_SECONDS = 10.0
-# RFC 6749, 5.2, and what Google adds: the client is wrong, not the user's answer.
+# RFC 6749, 5.2, and Google's: the client is wrong.
 _CLIENT_REFUSED = frozenset(
     {"invalid_client", "unauthorized_client", "deleted_client", "disabled_client", "redirect_uri_mismatch"}
     | {"org_internal", "unsupported_grant_type", "insecure_transport"}
@@ -29,21 +29,21 @@ _CODE = re.compile(r"[a-z_]{1,60}")
 
 
 class GoogleOAuth:
-    """Google's authorization server, wherever the OAuth client says it is."""
+    """The server that the OAuth client names."""
 
     def address(self, client: OAuthClient, question: Question, scopes: Sequence[str]) -> str:
-        """Ask for lasting access, always for consent, and for the account that is meant."""
+        """Ask for lasting access, always for consent, and for this account."""
         flow = _flow(client, question, scopes)
         with closing(flow.oauth2session):
-            # `prompt`: without it Google gives a refresh token at the first consent only.
+            # Without `prompt` only the first consent gives a refresh token.
             url, _ = flow.authorization_url(
                 state=question.state, access_type="offline", prompt="consent", login_hint=question.mailbox
             )
         return str(url)
 
     def exchange(self, client: OAuthClient, question: Question, code: str) -> Granted:
-        """Ask the token endpoint, once: a code is good for one try."""
-        # No scopes: whether what was granted is enough is not for the library to say, which does it with a warning.
+        """Ask once: a code is good for one try."""
+        # No scopes: the library would judge what was granted, with a warning.
         flow = _flow(client, question, None)
         with closing(flow.oauth2session):
             flow.oauth2session.register_compliance_hook("access_token_response", _answered)
@@ -60,17 +60,17 @@ class GoogleOAuth:
         )
 
     def revoke(self, client: OAuthClient, token: str) -> bool:
-        """Ask the revocation endpoint, which is beside the token endpoint; a token that is worth nothing is revoked."""
+        """Ask beside the token endpoint; a worthless token counts as revoked."""
         try:
             answer = requests.post(urljoin(client.token_uri, "revoke"), data={"token": token}, timeout=_TRY_SECONDS)
         except requests.RequestException:
             return False
-        # 400: expired or revoked already.
+        # 400: expired or revoked.
         return answer.status_code in (200, 400)
 
 
 def _flow(client: OAuthClient, question: Question, scopes: Sequence[str] | None) -> Any:
-    # At DEBUG they log what they send and get with all it holds.
+    # DEBUG logs all that is sent and got.
     for name in ("google_auth_oauthlib", "oauthlib", "requests_oauthlib"):
         logging.getLogger(name).setLevel(logging.INFO)
     fields = {
@@ -85,7 +85,7 @@ def _flow(client: OAuthClient, question: Question, scopes: Sequence[str] | None)
 
 
 def _answered(answer: requests.Response) -> requests.Response:
-    """What the library is given to read: it does not look at the status."""
+    """The library does not look at the status."""
     if answer.status_code >= 500 or answer.status_code == 429:
         raise GmailUnavailable(f"Google's token endpoint answered {answer.status_code}.")
     return answer

@@ -1,8 +1,7 @@
 """The Publisher port over Pub/Sub's REST API.
 
-Knows: one topic, and where Pub/Sub is. Does not know: what becomes of the work. Publishing answers when the message is
-accepted: nothing is batched in the background, because there is no CPU between requests. gRPC is not used, so that the
-same client speaks to Pub/Sub, to Google's emulator and to the local broker.
+Knows: one topic, and where Pub/Sub is. Does not know: what becomes of work. A message is accepted before `publish`
+returns: there is no CPU between requests. REST suits Pub/Sub, Google's emulator and the local broker.
 """
 
 import json
@@ -31,7 +30,7 @@ from mailmirror.model import MailboxId
 from mailmirror.ports import Task
 
 TRY_SECONDS = 5.0
-# Trying again may publish twice, which is harmless: work is a hint.
+# Publishing twice is harmless: work is a hint.
 _RETRY = Retry(
     predicate=if_exception_type(
         Aborted,
@@ -50,18 +49,15 @@ _RETRY = Retry(
 
 
 class PubSubPublisher:
-    """Publishes to one topic.
-
-    Credentials are looked for when the first message is published, not before.
-    """
+    """Publishes to one topic; without credentials before the first message."""
 
     def __init__(self, topic: str, *, emulator_host: str | None = None, patience: float = 10.0) -> None:
         """Say where to publish.
 
         Args:
             topic: projects/…/topics/….
-            emulator_host: `host:port` of an emulator or the local broker; None for Google's Pub/Sub.
-            patience: after so many seconds nothing is tried again.
+            emulator_host: `host:port`; None for Google's.
+            patience: seconds of retries.
         """
         self._topic = topic
         self._emulator_host = emulator_host
@@ -89,6 +85,6 @@ class PubSubPublisher:
             url_scheme="http",
             credentials=AnonymousCredentials(),
         )
-        # What is on this machine is not behind its proxy.
+        # Not through the machine's proxy.
         transport._session.trust_env = False  # noqa: SLF001 -- the transport offers no other way
         return PublisherClient(transport=transport)

@@ -85,6 +85,15 @@ override_resource {
 }
 
 override_resource {
+  target = google_cloudfunctions2_function.function["read_mailboxes"]
+  values = {
+    service_config = {
+      uri = "https://mailmirror-read-mailboxes.example"
+    }
+  }
+}
+
+override_resource {
   target = google_cloudfunctions2_function.function["oauth_callback"]
   values = {
     service_config = {
@@ -152,6 +161,16 @@ override_resource {
     member = "serviceAccount:mailmirror-manage-mailboxes@my-project.iam.gserviceaccount.com"
     name   = "projects/my-project/serviceAccounts/mailmirror-manage-mailboxes@my-project.iam.gserviceaccount.com"
     id     = "projects/my-project/serviceAccounts/mailmirror-manage-mailboxes@my-project.iam.gserviceaccount.com"
+  }
+}
+
+override_resource {
+  target = google_service_account.function["read_mailboxes"]
+  values = {
+    email  = "mailmirror-read-mailboxes@my-project.iam.gserviceaccount.com"
+    member = "serviceAccount:mailmirror-read-mailboxes@my-project.iam.gserviceaccount.com"
+    name   = "projects/my-project/serviceAccounts/mailmirror-read-mailboxes@my-project.iam.gserviceaccount.com"
+    id     = "projects/my-project/serviceAccounts/mailmirror-read-mailboxes@my-project.iam.gserviceaccount.com"
   }
 }
 
