@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from rich.markup import escape
 
-from local import mail, truth
+from local import mail, sides, truth
 from local.emulators import EmulatorsMissing
 from local.owner import MAILBOX, Mail, Owner
 from local.process import ProcessFailed
@@ -173,15 +173,15 @@ class Demo:
 
 def compare(stack: Stack, mailbox: str = MAILBOX) -> list[truth.Row]:
     """Compare a mailbox, the demonstration's if no other is named, with its mirror, wherever that is stored."""
-    return truth.compare(truth.read_truth(stack.gmail, mailbox), read_mirror(stack, mailbox))
+    return truth.compare(sides.read_truth(stack.gmail, mailbox), read_mirror(stack, mailbox))
 
 
-def read_mirror(stack: Stack, mailbox: str) -> truth.Mirror:
+def read_mirror(stack: Stack, mailbox: str) -> sides.Mirror:
     """The documents of a mailbox, past the functions."""
     if stack.sqlite is not None:
-        return truth.read_sqlite(stack.sqlite, mailbox, stack.storage)
+        return sides.read_sqlite(stack.sqlite, mailbox, stack.storage)
     assert stack.firestore is not None
-    return truth.read_firestore(stack.firestore, PROJECT, mailbox, stack.storage)
+    return sides.read_firestore(stack.firestore, PROJECT, mailbox, stack.storage)
 
 
 def run(options: Namespace) -> int:

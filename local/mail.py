@@ -1,16 +1,13 @@
 """Mail to fill a mailbox with: made up, or from an mbox file.
 
-It knows what ordinary mail looks like on the wire (replies, HTML, attachments, old charsets, the occasional monster)
-and how mbox files are written and miswritten. It does not know the fake Gmail: labels are names, system labels in
-Gmail's spelling.
+It knows who writes to whom, and when, and how mbox files are written and miswritten. It does not know what a message
+consists of (`parts` does), nor the fake Gmail: labels are names, system labels in Gmail's spelling.
 """
 
 from __future__ import annotations
 
-import base64
-import quopri
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import format_datetime
@@ -20,9 +17,9 @@ from pathlib import Path
 from random import Random
 
 from local.gmail.mime import header, parse_headers
+from local.parts import body, encoded_words
 
 _LARGE_MESSAGES = 3
-_LARGE_BYTES = 310_000
 
 _PEOPLE = (
     ("Grace Hopper", "grace@navy.example"),
@@ -52,25 +49,6 @@ _TOPICS = (
     "Question about chapter {number}",
     "Photos from the lake",
     "[ci] build {number} failed",
-)
-_SENTENCES = (
-    "Thanks for the quick answer.",
-    "I had a look at the numbers and they add up, apart from March.",
-    "Could you send me the slides before noon?",
-    "The train leaves at 8:42 from platform 7, so let us meet at half past.",
-    "Nothing urgent, but I would like to settle this before the holidays.",
-    "The tests are green again; it was the clock after all.",
-    "I agree with the first two points & disagree with the third.",
-    "If x < y then the loop ends; otherwise we are here until Tuesday.",
-    "Please find the signed copy attached.",
-    "See you there!",
-    "From what I remember, the old archive was never moved.",
-    "We should write this down somewhere.",
-)
-_WESTERN = ("Grüße aus Köln, und schöne Ferien.", "Ça marche très bien, à bientôt.", "Mañana será otro día.")
-_UNICODE = ("Всё готово, спасибо.", "了解しました。よろしくお願いします。", "Works for me 👍 — let’s ship it.")
-_PIXEL = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 
 
@@ -269,7 +247,7 @@ def _compose(
     lines = [
         f"From: {_address(sender)}",
         f"To: {_address(receiver)}",
-        f"Subject: {_encoded_words(subject)}",
+        f"Subject: {encoded_words(subject)}",
         f"Date: {format_datetime(date)}",
         f"Message-ID: {conversation.message_ids[position]}",
     ]
@@ -280,85 +258,8 @@ def _compose(
         known = [conversation.message_ids[0], *conversation.message_ids[1:position][-9:]]
         lines += [f"In-Reply-To: {conversation.message_ids[position - 1]}", "References: " + "\r\n ".join(known)]
     lines.append("MIME-Version: 1.0")
-    return "\r\n".join(lines).encode() + b"\r\n" + _body(rng, sender[0].split()[0], large)
-
-
-def _body(rng: Random, name: str, large: bool) -> bytes:
-    text = _text(rng, name, large)
-    shape = rng.random()
-    if large or shape < 0.5:
-        return _text_part(rng, "plain", text)
-    parts = [_text_part(rng, "plain", text), _text_part(rng, "html", _html(text))]
-    if shape < 0.85:
-        return _multipart(rng, "alternative", parts)
-    return _multipart(rng, "mixed", [_multipart(rng, "alternative", parts), *_attachments(rng)])
-
-
-def _text(rng: Random, name: str, large: bool) -> str:
-    sentences: tuple[str, ...] = _SENTENCES
-    foreign = rng.random()
-    if foreign < 0.2:
-        sentences = _SENTENCES[:4] + _WESTERN
-    elif foreign < 0.35:
-        sentences = _SENTENCES[:4] + _UNICODE
-    paragraphs = [
-        " ".join(rng.choices(sentences, k=rng.randint(1, 4))) for _ in range(rng.randint(1, 5) if not large else 40)
-    ]
-    text = "\r\n\r\n".join([*paragraphs, name]) + "\r\n"
-    return text * (_LARGE_BYTES // len(text) + 1) if large else text
-
-
-def _html(text: str) -> str:
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;")
-    paragraphs = "".join(f"<p>{paragraph}</p>\r\n" for paragraph in escaped.strip().split("\r\n\r\n"))
-    return f"<html><head><style>p {{ margin: 1em }}</style></head><body>\r\n{paragraphs}</body></html>\r\n"
-
-
-def _text_part(rng: Random, subtype: str, text: str) -> bytes:
-    if text.isascii():
-        return f"Content-Type: text/{subtype}; charset=us-ascii\r\n\r\n{text}".encode()
-    charset = "utf-8"
-    if all(ord(char) < 256 for char in text) and rng.random() < 0.6:
-        charset = "iso-8859-1"
-    data = text.encode(charset)
-    if rng.random() < 0.5:
-        encoding, data = "quoted-printable", quopri.encodestring(data).replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-    else:
-        encoding, data = "base64", base64.encodebytes(data).replace(b"\n", b"\r\n")
-    head = f"Content-Type: text/{subtype}; charset={charset}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
-    return head.encode() + data
-
-
-def _attachments(rng: Random) -> Iterator[bytes]:
-    report = b"%PDF-1.4\n" + rng.randbytes(rng.randrange(500, 20_000))
-    kinds = (
-        ("application/pdf", f"report-{rng.randrange(100)}.pdf", report),
-        ("image/png", "lake.png", _PIXEL),
-        ("text/plain", "notes.txt", "Notizen: schön aufräumen.\n".encode()),
-        ("text/csv", "Zahlen März.csv", b"month,sum\nMarch,41\n"),
-    )
-    for kind, name, data in rng.sample(kinds, rng.randint(1, 2)):
-        head = (
-            f'Content-Type: {kind}\r\nContent-Disposition: attachment; filename="{_encoded_words(name)}"\r\n'
-            "Content-Transfer-Encoding: base64\r\n\r\n"
-        )
-        yield head.encode() + base64.encodebytes(data).replace(b"\n", b"\r\n")
-
-
-def _multipart(rng: Random, subtype: str, parts: Sequence[bytes]) -> bytes:
-    boundary = f"=_{rng.getrandbits(64):016x}"
-    head = f'Content-Type: multipart/{subtype}; boundary="{boundary}"\r\n\r\n'.encode()
-    delimiter = f"--{boundary}\r\n".encode()
-    return head + b"".join(delimiter + part + b"\r\n" for part in parts) + f"--{boundary}--\r\n".encode()
+    return "\r\n".join(lines).encode() + b"\r\n" + body(rng, sender[0].split()[0], large=large)
 
 
 def _address(person: tuple[str, str]) -> str:
-    return f"{_encoded_words(person[0])} <{person[1]}>"
-
-
-def _encoded_words(text: str) -> str:
-    if text.isascii():
-        return text
-    # An encoded word may hold 75 characters; twelve characters of any script fit into one.
-    chunks = [text[start : start + 12] for start in range(0, len(text), 12)]
-    return "\r\n ".join(f"=?utf-8?B?{base64.b64encode(chunk.encode()).decode()}?=" for chunk in chunks)
+    return f"{encoded_words(person[0])} <{person[1]}>"

@@ -20,6 +20,8 @@ from local.stack import call
 
 MAILBOX = "ada@example.com"
 LABELS = ("UNREAD", "STARRED", "IMPORTANT", "INBOX", "Project Alpha", "Project Beta", "Projects/2026 – Ärger")
+# The colours of those that have any.
+COLORS = {"Project Beta": {"textColor": "#ffffff", "backgroundColor": "#16a765"}}
 
 Mail = mail.MadeUpMail | mail.MboxMail
 
@@ -99,7 +101,7 @@ class Owner:
 
     def _label(self, name: str) -> str:
         if name not in self.labels:
-            self.labels[name] = self._do("labels", {"name": name})["id"]
+            self.labels[name] = self._do("labels", {"name": name, "color": COLORS.get(name)})["id"]
         return self.labels[name]
 
     def _do(self, act: str, body: Mapping[str, Any]) -> dict[str, Any]:

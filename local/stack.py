@@ -29,6 +29,7 @@ from local.emulators import FirestoreEmulator, PubSubEmulator, find
 from local.process import REPOSITORY, Process, ProcessFailed, free_ports
 
 Backend = Literal["sqlite", "emulators"]
+Attachments = Literal["none", "store"]
 Auth = Literal["none", "oauth"]
 
 PROJECT = "mailmirror-local"
@@ -40,6 +41,7 @@ FUNCTIONS = (
     "sweep_mailboxes",
     "trigger_sync",
     "manage_mailboxes",
+    "read_mailboxes",
     "oauth_callback",
 )
 # Started only where users are asked for consent.
@@ -53,7 +55,19 @@ _RENEW_SECONDS = 30
 _SECRETS = f"projects/{PROJECT}/secrets/"
 _OAUTH_CLIENT = "mailmirror-oauth-client"
 _FOREIGN = (
-    *("BODY_", "CLOUDSDK_", "DEBUG", "FIRESTORE_", "FUNCTION_", "GCLOUD_", "GMAIL_", "GOOGLE_", "GUNICORN_", "LEASE_"),
+    *(
+        "ATTACHMENTS",
+        "BODY_",
+        "CLOUDSDK_",
+        "DEBUG",
+        "FIRESTORE_",
+        "FUNCTION_",
+        "GCLOUD_",
+        "GMAIL_",
+        "GOOGLE_",
+        "GUNICORN_",
+        "LEASE_",
+    ),
     *("MAILMIRROR_", "OAUTH", "PUBSUB_", "SECRET_", "STORAGE_", "WATCH_"),
 )
 
@@ -63,8 +77,9 @@ class Settings:
     """How the stack runs.
 
     Attributes:
-        directory: where the logs and the SQLite file go.
+        directory: where the logs, the SQLite file and the bucket go.
         backend: `sqlite`: SQLite and the broker of `local.pubsub`; `emulators`: Google's, for Firestore and Pub/Sub.
+        attachments: whether their bytes are kept.
         auth: `none`: Gmail believes everybody; `oauth`: users are asked for consent, and Gmail believes tokens alone.
         seed: makes the fake Gmail repeatable.
         units_per_minute: the quota of a mailbox, of the fake Gmail and of the functions alike.
@@ -79,6 +94,7 @@ class Settings:
 
     directory: Path
     backend: Backend = "sqlite"
+    attachments: Attachments = "none"
     auth: Auth = "none"
     seed: int = 1
     units_per_minute: int = 600_000
@@ -207,7 +223,7 @@ class Stack:
                 *("local.gmail", "--pubsub", self._host("pubsub"), "--seed", str(self.settings.seed)),
                 *("--units-per-minute", str(self.settings.units_per_minute)),
             ],
-            "storage": ["local.storage"],
+            "storage": ["local.storage", "--folder", str(self.settings.directory / "bucket")],
         }
         if self.settings.auth == "oauth":
             stand_ins["google"] = ["local.google"]
@@ -258,6 +274,7 @@ class Stack:
             "WORK_TOPIC": _topic("mailbox-work"),
             "GMAIL_UNITS_PER_MINUTE": str(settings.units_per_minute),
             "BODY_BUCKET": BUCKET,
+            "ATTACHMENTS": settings.attachments,
             "STORAGE_EMULATOR_HOST": self.storage,
             "PUBSUB_EMULATOR_HOST": self._host("pubsub"),
             "SWEEP_QUIET_MINUTES": str(settings.quiet_minutes),

@@ -1,29 +1,24 @@
-"""The comparison "mailbox against mirror": what Gmail has, beside what the database has, field by field.
+"""The comparison "mailbox against mirror": what Gmail has, beside what the database and the bucket have, by field.
 
-Knows: what the fake Gmail says of itself (`/state`), how the mirror's documents are stored, and what they must contain.
-Does not know: how they came about. Law: nothing here is shared with the engine, not even a client library, so that a
-mistake made there cannot hide itself here.
+Knows: what the mirror's documents and objects must contain. Does not know: how they are read (`sides`), or how they
+came about. Law: nothing here is shared with the engine, not even a client library, so that a mistake made there cannot
+hide itself here.
 """
 
+import hashlib
 import json
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import quote
+from typing import TypeVar
 
-import requests
+from local.gmail.truth import seen
+from local.sides import Document, Mirror, Truth
 
-Document = Mapping[str, Any]
-Documents = Mapping[str, Document]
 Labels = frozenset[str]
 Left = TypeVar("Left")
 Right = TypeVar("Right")
-
-COLLECTIONS = ("messages", "threads", "labels", "deltas", "parked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,73 +37,26 @@ class Row:
     differences: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Mirror:
-    """The documents of one mailbox as stored; times are aware datetimes.
+def compare(truth: Truth, mirror: Mirror, at: datetime | None = None) -> list[Row]:
+    """Compare everything that the mailbox's policy wants; both sides must be at rest.
 
-    Attributes:
-        mailbox: the mailbox document itself.
-        body: reads an object of the body bucket by its URI, None when there is none.
+    Args:
+        truth: the mailbox.
+        mirror: its mirror.
+        at: which day it is; None: today.
     """
-
-    mailbox: Document
-    messages: Documents
-    threads: Documents
-    labels: Documents
-    deltas: Documents
-    parked: Documents
-    body: Callable[[str], Document | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """A mailbox, and the part of it that a policy mirrors.
-
-    Attributes:
-        everything: all messages there are.
-        policy: as the mailbox document has it; without one, everything but drafts.
-        messages: those that the policy wants, as it wants them.
-        threads: which of them make a thread.
-    """
-
-    everything: Documents
-    labels: Documents
-    history_id: int
-    policy: Document = field(default_factory=dict)
-    messages: Documents = field(init=False)
-    threads: Mapping[str, frozenset[str]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Derive what the policy wants."""
-        messages = {key: self._wanted(value) for key, value in self.everything.items() if self._wants(value)}
-        threads: dict[str, set[str]] = {}
-        for message_id, message in messages.items():
-            threads.setdefault(message["threadId"], set()).add(message_id)
-        object.__setattr__(self, "messages", messages)
-        object.__setattr__(self, "threads", {thread_id: frozenset(ids) for thread_id, ids in threads.items()})
-
-    @classmethod
-    def from_state(cls, state: Document) -> "Truth":
-        """Read the answer of the fake's `/state`."""
-        return cls(state["messages"], state["labels"], int(state["historyId"]))
-
-    def _wants(self, message: Document) -> bool:
-        labels, since = set(message["labelIds"]), self.policy.get("since")
-        unwanted = {*self.policy.get("excludeLabelIds", ()), *(() if self.policy.get("drafts") else ("DRAFT",))}
-        if not self.policy.get("includeSpamTrash", True):
-            unwanted |= {"SPAM", "TRASH"}
-        wanted = set(self.policy.get("labelIds", ())) or labels
-        old = since is not None and message["internalDate"] < since.timestamp() * 1000
-        return not old and not labels & unwanted and (not wanted or bool(labels & wanted))
-
-    def _wanted(self, message: Document) -> Document:
-        return message if self.policy.get("bodies", True) else {**message, "body": {"text": "", "html": ""}}
-
-
-def compare(truth: Truth, mirror: Mirror) -> list[Row]:
-    """Compare everything that the mailbox's policy wants; both sides must be at rest."""
-    truth = Truth(truth.everything, truth.labels, truth.history_id, mirror.mailbox.get("policy") or {})
-    parts = (_messages, _threads, _message_labels, _labels, _bodies, _delta_log, _counts, _parked, _cursor)
+    truth = Truth(
+        truth.everything,
+        truth.labels,
+        truth.history_id,
+        mirror.mailbox.get("policy") or {},
+        bare=mirror.mailbox.get("content") == "metadata",
+        at=at or truth.at,
+    )
+    parts = (
+        *(_messages, _threads, _message_labels, _labels, _headers, _bodies, _attachments, _objects),
+        *(_delta_log, _counts, _parked, _cursor),
+    )
     return [part(truth, mirror) for part in parts]
 
 
@@ -130,23 +78,34 @@ def _threads(truth: Truth, mirror: Mirror) -> Row:
         if document.get("threadId") != message["threadId"]:
             found.append(f"{message_id}: in thread {document.get('threadId')}, not {message['threadId']}")
     for thread_id, document, message_ids in _both(mirror.threads, truth.threads):
-        messages = [truth.messages[each] for each in message_ids]
+        messages = [truth.messages[each] for each in _by_age(truth, message_ids)]
+        labels = {label for message in messages for label in message["labelIds"]}
+        unread = sum("UNREAD" in message["labelIds"] for message in messages)
         expected = {
             "id": thread_id,
             "messages": sorted(message_ids),
+            "messageIds": _by_age(truth, message_ids),
             "messageCount": len(messages),
-            "unreadCount": sum("UNREAD" in message["labelIds"] for message in messages),
-            "labelIds": sorted({label for message in messages for label in message["labelIds"]}),
-            "firstMessageAt": min(message["internalDate"] for message in messages),
-            "lastMessageAt": max(message["internalDate"] for message in messages),
+            "unreadCount": unread,
+            "unread": unread > 0,
+            "starred": "STARRED" in labels,
+            "hasAttachments": any(each["file"] for message in messages for each in message["attachments"]),
+            "labelIds": sorted(labels),
+            "participants": _senders(messages),
+            "firstMessageAt": messages[0]["internalDate"],
+            "lastMessageAt": messages[-1]["internalDate"],
         }
         stored = {
-            **{name: document.get(name) for name in ("id", "messageCount", "unreadCount")},
+            **{name: document.get(name) for name in ("id", "messageIds", "messageCount", "unreadCount", "unread")},
+            **{name: document.get(name) for name in ("starred", "hasAttachments")},
             "messages": sorted(document.get("messages", {})),
             "labelIds": sorted(document.get("labelIds", ())),
+            "participants": [each["address"] for each in document.get("participants", ())],
             "firstMessageAt": _milliseconds(document.get("firstMessageAt")),
             "lastMessageAt": _milliseconds(document.get("lastMessageAt")),
         }
+        if expected["participants"] is None:
+            del expected["participants"], stored["participants"]
         found += [f"{thread_id}: {name} {stored[name]}, not {expected[name]}" for name in _unequal(stored, expected)]
     return Row("threads", _number(truth.threads), _number(mirror.threads), tuple(found))
 
@@ -173,26 +132,84 @@ def _labels(truth: Truth, mirror: Mirror) -> Row:
     return Row("label list", _number(truth.labels), _number(mirror.labels), tuple(found))
 
 
+def _headers(truth: Truth, mirror: Mirror) -> Row:
+    """Subjects, and senders where the mailbox vouches for them."""
+    found = []
+    for message_id, document, message in _both(mirror.messages, truth.messages):
+        headers = document.get("headers", {})
+        stored = {"subject": headers.get("subject"), "from": headers.get("from")}
+        expected = {"subject": message["subject"], "from": message["from"] or stored["from"]}
+        found += [
+            f"{message_id}: {name} {stored[name]!r:.80}, not {expected[name]!r:.80}"
+            for name in _unequal(stored, expected)
+        ]
+    in_mailbox = len(_addresses(truth.messages.values()))
+    in_mirror = len(_addresses(document.get("headers", {}) for document in mirror.messages.values()))
+    return Row("subjects and senders", f"{in_mailbox:,} senders", f"{in_mirror:,} senders", tuple(found))
+
+
 def _bodies(truth: Truth, mirror: Mirror) -> Row:
     found = []
-    in_storage = in_mirror = 0
+    in_storage = in_mirror = in_mailbox = 0
     for message_id, document, message in _both(mirror.messages, truth.messages):
         body: Document | None = document.get("body", {})
         if body and body.get("stored") == "storage":
             in_storage += 1
-            body = mirror.body(str(body.get("uri")))
-            if body is None:
+            data = mirror.read(str(body.get("uri")))
+            if data is None:
                 found.append(f"{message_id}: there is no object {document['body'].get('uri')}")
                 continue
+            body = json.loads(data)
         stored = {name: (body or {}).get(name) or "" for name in ("text", "html")}
+        expected = dict(message["body"])
+        for name in message["inWords"]:
+            there = seen(stored[name]) if name == "html" else stored[name]
+            stored[name], expected[name] = (" ".join(re.findall(r"\w+", each)) for each in (there, expected[name]))
+        in_mailbox += sum(map(len, expected.values()))
         in_mirror += sum(map(len, stored.values()))
         found += [
-            f"{message_id}: {name} {_excerpt(stored[name])}, not {_excerpt(message['body'][name])}"
-            for name in _unequal(stored, message["body"])
+            f"{message_id}: {name} {_excerpt(stored[name])}, not {_excerpt(expected[name])}"
+            for name in _unequal(stored, expected)
         ]
-    in_mailbox = sum(len(text) for message in truth.messages.values() for text in message["body"].values())
+        if document.get("body", {}).get("rendered", False) != message["rendered"]:
+            found.append(f"{message_id}: rendered is {document['body'].get('rendered')}")
     large = f", {in_storage} in storage" if in_storage else ""
     return Row("characters of bodies", f"{in_mailbox:,}", f"{in_mirror:,}{large}", tuple(found))
+
+
+def _attachments(truth: Truth, mirror: Mirror) -> Row:
+    """What there is besides text: where, how it is called, of which type and size."""
+    found = []
+    in_mailbox = in_mirror = kept = 0
+    for message_id, document, message in _both(mirror.messages, truth.messages):
+        names = ("partId", "filename", "mimeType", "size")
+        expected = sorted([each[name] for name in names] for each in message["attachments"])
+        stored = sorted([each.get(name) for name in names] for each in document.get("attachments", ()))
+        if stored != expected:
+            found.append(f"{message_id}: {stored}, not {expected}")
+        in_mailbox += len(expected)
+        in_mirror += len(stored)
+        kept += sum(each.get("uri") is not None for each in document.get("attachments", ()))
+    bytes_kept = f", {kept:,} with their bytes" if kept else ""
+    return Row("attachments", f"{in_mailbox:,}", f"{in_mirror:,}{bytes_kept}", tuple(found))
+
+
+def _objects(_truth: Truth, mirror: Mirror) -> Row:
+    """Each object that a message names is there and holds what its name says, and no message lacks a name."""
+    found = []
+    prefix = f"{mirror.mailbox.get('emailAddress')}/"
+    named: set[str] = set()
+    for message_id, document in sorted(mirror.messages.items()):
+        uris = [document.get("body", {}).get("uri"), *(each.get("uri") for each in document.get("attachments", ()))]
+        used = {str(uri).removeprefix("gs://").partition("/")[2]: str(uri) for uri in uris if uri}
+        if sorted(used) != list(document.get("objects", ())):
+            found.append(f"{message_id}: names the objects {document.get('objects')}, and has {sorted(used)}")
+        for name in sorted(used.keys() - named):
+            data = mirror.read(used[name])
+            if data is None or name != f"{prefix}{hashlib.sha256(data).hexdigest()}":
+                found.append(f"{message_id}: {name} {'is not there' if data is None else 'holds something else'}")
+        named |= used.keys()
+    return Row("objects in the bucket", "", f"{len(named):,}", tuple(found))
 
 
 def _delta_log(truth: Truth, mirror: Mirror) -> Row:
@@ -268,98 +285,6 @@ def _apply(change: Document, state: dict[str, tuple[str, Labels]]) -> str | None
             return f"has the unknown type {other}"
 
 
-# Reading either side.
-
-
-def read_truth(gmail: str, mailbox: str) -> Truth:
-    """Ask the fake Gmail for the true state of a mailbox."""
-    return Truth.from_state(_get(f"{gmail}/control/mailboxes/{quote(mailbox)}/state"))
-
-
-def read_sqlite(file: Path, mailbox: str, storage: str) -> Mirror:
-    """Read the mirror from SQLite: a table of JSON documents, a time written as `{"$time": …}`."""
-    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, isolation_level=None)) as database:
-        database.execute("BEGIN")  # one moment for all collections
-        collections = {name: _read_documents(database, f"mailboxes/{mailbox}/{name}") for name in COLLECTIONS}
-        document = _read_documents(database, "mailboxes").get(mailbox, {})
-    return Mirror(mailbox=document, **collections, body=_bucket_reader(storage))
-
-
-def read_firestore(host: str, project: str, mailbox: str, storage: str) -> Mirror:
-    """Read the mirror from the Firestore emulator, by its REST API."""
-    root = f"http://{host}/v1/projects/{project}/databases/(default)/documents/mailboxes/{quote(mailbox)}"
-    collections = {name: dict(_list_documents(f"{root}/{name}")) for name in COLLECTIONS}
-    return Mirror(mailbox=_fields(_get(root)), **collections, body=_bucket_reader(storage))
-
-
-def _read_documents(database: sqlite3.Connection, collection: str) -> Documents:
-    rows = database.execute("SELECT id, data FROM documents WHERE collection = ?", (collection,))
-    return {key: json.loads(data, object_hook=_with_time) for key, data in rows}
-
-
-def _with_time(value: dict[str, Any]) -> Any:
-    return datetime.fromisoformat(value["$time"]) if value.keys() == {"$time"} else value
-
-
-def _list_documents(url: str) -> Iterator[tuple[str, Document]]:
-    token = ""
-    while True:
-        page = _get(f"{url}?pageSize=300&pageToken={quote(token)}")
-        for document in page.get("documents", ()):
-            yield document["name"].rpartition("/")[2], _fields(document)
-        token = page.get("nextPageToken", "")
-        if not token:
-            return
-
-
-def _fields(document: Document) -> dict[str, Any]:
-    return {name: _value(value) for name, value in document.get("fields", {}).items()}
-
-
-def _value(value: Document) -> Any:
-    """A Firestore REST value, which names its type, as the plain value."""
-    [(kind, content)] = value.items()
-    match kind:
-        case "mapValue":
-            return _fields(content)
-        case "arrayValue":
-            return [_value(item) for item in content.get("values", ())]
-        case "integerValue":
-            return int(content)
-        case "timestampValue":
-            return datetime.fromisoformat(content)
-        case _:
-            return content
-
-
-def _bucket_reader(storage: str) -> Callable[[str], Document | None]:
-    def read(uri: str) -> Document | None:
-        bucket, _, name = uri.removeprefix("gs://").partition("/")
-        with _session() as session:
-            answer = session.get(f"{storage}/storage/v1/b/{bucket}/o/{quote(name, safe='')}?alt=media", timeout=30)
-        if answer.status_code == 404:
-            return None
-        answer.raise_for_status()
-        body: Document = json.loads(answer.content)
-        return body
-
-    return read
-
-
-def _get(url: str) -> dict[str, Any]:
-    with _session() as session:
-        answer = session.get(url, headers={"Authorization": "Bearer owner"}, timeout=60)
-    answer.raise_for_status()
-    body: dict[str, Any] = answer.json()
-    return body
-
-
-def _session() -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False
-    return session
-
-
 # Words for people, and the small comparisons.
 
 
@@ -374,6 +299,21 @@ def _both(these: Mapping[str, Left], those: Mapping[str, Right]) -> Iterator[tup
 
 def _unequal(one: Document, other: Document) -> list[str]:
     return [name for name in one if one[name] != other[name]]
+
+
+def _by_age(truth: Truth, message_ids: Iterable[str]) -> list[str]:
+    return sorted(message_ids, key=lambda each: (truth.messages[each]["internalDate"], each))
+
+
+def _senders(messages: Sequence[Document]) -> list[str] | None:
+    """Who wrote, the first first; None where the mailbox does not vouch for all of them."""
+    if not all(message["from"] for message in messages):
+        return None
+    return list(dict.fromkeys(message["from"]["address"] for message in messages))
+
+
+def _addresses(messages: Iterable[Document]) -> set[str]:
+    return {(message.get("from") or {}).get("address", "") for message in messages}
 
 
 def _milliseconds(at: object) -> int | None:

@@ -54,7 +54,7 @@ def test_it_is_made_and_delivered_quickly() -> None:
 
 
 def test_it_has_the_variety_of_mail(mails: list[MadeUpMail]) -> None:
-    """Replies, HTML, attachments, charsets, encoded subjects, all kinds of labels, and two or three large texts."""
+    """Replies, HTML, with and without plain text, files, pictures, charsets, labels, and two or three large texts."""
     for pattern, at_least in (
         (b"In-Reply-To: ", 900),
         (b"multipart/alternative", 500),
@@ -63,6 +63,10 @@ def test_it_has_the_variety_of_mail(mails: list[MadeUpMail]) -> None:
         (b"charset=utf-8", 100),
         (b"quoted-printable", 100),
         (b"\r\nSubject: =?utf-8?B?", 100),
+        (b"\r\nContent-Type: text/html", 20),
+        (b"Content-ID: <", 20),
+        (b"method=REQUEST", 10),
+        (b"lists.example", 10),
     ):
         assert sum(pattern in mail.raw for mail in mails) >= at_least, pattern
     large = [mail for mail in mails if len(mail.raw) > 300_000]
@@ -78,10 +82,27 @@ def test_every_text_decodes_to_what_was_written(mails: list[MadeUpMail]) -> None
     for mail in mails:
         mailbox.deliver(mail.raw)
     for message in mailbox.truth()["messages"].values():
-        assert "\ufffd" not in message["subject"] + message["from"] + message["body"]["text"] + message["body"]["html"]
+        names = [message["subject"], message["from"]["name"], *(each["filename"] for each in message["attachments"])]
+        assert "\ufffd" not in "".join([*names, *message["body"].values()])
         assert message["subject"]
+        assert message["from"]["address"].endswith(".example") or message["from"]["address"] == "ada@example.com"
         assert message["body"]["text"]
-        assert "=?" not in message["subject"] + message["from"]
+        assert not any("=?" in name for name in names)
+
+
+def test_there_is_more_than_one_part_to_some_of_it(mails: list[MadeUpMail]) -> None:
+    """HTML alone, a footer below the text, a file behind a large text, and what is no file to its reader."""
+    mailbox = Mailbox("ada@example.com", clock=ManualClock(END), rng=random.Random(2))
+    for mail in mails:
+        mailbox.deliver(mail.raw)
+    found = list(mailbox.truth()["messages"].values())
+    assert sum(message["rendered"] for message in found) >= 20
+    footed = [message for message in found if message["body"]["text"].endswith("lists.example.\r\n")]
+    assert len(footed) >= 10
+    assert all(len(message["attachments"]) == 1 and not message["rendered"] for message in footed)
+    large = [message for message in found if len(message["body"]["text"]) > 300_000]
+    assert any(message["attachments"] and message["body"]["html"] for message in large)
+    assert sum(any(not each["file"] for each in message["attachments"]) for message in found) >= 40
 
 
 @pytest.mark.parametrize(("messages", "threads"), [(10, 11), (10, 0)])

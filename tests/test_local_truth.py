@@ -1,6 +1,7 @@
 """The comparison can fail: each kind of difference, planted in a mirror that is otherwise equal, is found and named."""
 
 import copy
+import hashlib
 import json
 import sqlite3
 from collections.abc import Callable
@@ -12,11 +13,15 @@ from typing import Any
 import pytest
 import requests
 
-from local.truth import Mirror, Row, Truth, compare, read_firestore, read_sqlite
+from local.sides import Mirror, Truth, read_firestore, read_sqlite
+from local.truth import Row, compare
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 LATER = datetime(2026, 11, 20, 13, tzinfo=UTC)
-BUCKET = {"gs://bodies/m3": {"text": "long", "html": ""}}
+OBJECTS = (b'{"text": "long", "html": ""}', b"%PDF")
+LARGE, FILE = (f"a@x/{hashlib.sha256(data).hexdigest()}" for data in OBJECTS)
+BUCKET = {f"gs://bodies/{name}": data for name, data in zip((LARGE, FILE), OBJECTS, strict=True)}
+GRACE = {"name": "Grace", "address": "grace@x"}
 STATE: dict[str, Any] = {
     "messages": {
         "m1": {"threadId": "t1", "labelIds": ["INBOX", "UNREAD"], "internalDate": 1795176000000},
@@ -26,30 +31,63 @@ STATE: dict[str, Any] = {
     },
     "labels": {
         "INBOX": {"id": "INBOX", "name": "INBOX", "type": "system"},
-        "Label_1": {"id": "Label_1", "name": "Work", "type": "user", "labelListVisibility": "labelShow"},
+        "Label_1": {
+            "id": "Label_1",
+            "name": "Work",
+            "type": "user",
+            "labelListVisibility": "labelShow",
+            "color": {"textColor": "#ffffff", "backgroundColor": "#000000"},
+        },
     },
     "historyId": 700,
 }
 for _key, _message in STATE["messages"].items():
+    _message |= {"subject": "Hello", "from": GRACE, "rendered": False, "inWords": [], "attachments": []}
     _message["body"] = {"text": "long" if _key == "m3" else f"text of {_key}", "html": ""}
+# HTML alone, of which the words are known; a file, and a picture that is none to its reader.
+STATE["messages"]["m2"] |= {"rendered": True, "inWords": ["text"]}
+STATE["messages"]["m2"]["body"] = {"text": "one two", "html": "<p>one<p>two"}
+PDF = {"partId": "1", "filename": "a.pdf", "mimeType": "application/pdf", "size": 4}
+PICTURE = {"partId": "2", "filename": "", "mimeType": "image/png", "size": 5}
+STATE["messages"]["m3"]["attachments"] = [{**PDF, "file": True}, {**PICTURE, "file": False}]
 
 
 def _documents() -> dict[str, Any]:
     """A mirror that equals STATE."""
     return {
-        "mailbox": {"cursor": 700, "deltaSeq": 2, "counts": {"messages": 3, "threads": 2}},
+        "mailbox": {
+            "emailAddress": "a@x",
+            "cursor": 700,
+            "deltaSeq": 2,
+            "counts": {"messages": 3, "threads": 2},
+            "policy": {},
+            "content": "full",
+        },
         "messages": {
             "m1": _message_document("m1", "t1", ["INBOX", "UNREAD"], AT),
-            "m2": _message_document("m2", "t1", ["SENT"], LATER),
+            "m2": _message_document("m2", "t1", ["SENT"], LATER)
+            | {"body": {"text": "one\n\ntwo\n", "html": "<p>one<p>two", "stored": "inline", "rendered": True}},
             "m3": _message_document("m3", "t3", ["Label_1", "TRASH"], LATER)
-            | {"body": {"text": "", "html": "", "stored": "storage", "uri": "gs://bodies/m3"}},
+            | {
+                "body": {"text": "", "html": "", "stored": "storage", "uri": f"gs://bodies/{LARGE}"},
+                "attachments": [
+                    {**PDF, "kind": "file", "uri": f"gs://bodies/{FILE}"},
+                    {**PICTURE, "kind": "inline", "uri": None},
+                ],
+                "objects": sorted([LARGE, FILE]),
+            },
         },
         "threads": {
             "t1": {
                 "id": "t1",
                 "messages": {"m1": {"labelIds": ["INBOX", "UNREAD"]}, "m2": {"labelIds": ["SENT"]}},
+                "messageIds": ["m1", "m2"],
+                "participants": [GRACE],
                 "messageCount": 2,
                 "unreadCount": 1,
+                "unread": True,
+                "starred": False,
+                "hasAttachments": False,
                 "labelIds": ["INBOX", "SENT", "UNREAD"],
                 "firstMessageAt": AT,
                 "lastMessageAt": LATER,
@@ -57,8 +95,13 @@ def _documents() -> dict[str, Any]:
             "t3": {
                 "id": "t3",
                 "messages": {"m3": {"labelIds": ["Label_1", "TRASH"]}},
+                "messageIds": ["m3"],
+                "participants": [GRACE],
                 "messageCount": 1,
                 "unreadCount": 0,
+                "unread": False,
+                "starred": False,
+                "hasAttachments": True,
                 "labelIds": ["Label_1", "TRASH"],
                 "firstMessageAt": LATER,
                 "lastMessageAt": LATER,
@@ -90,8 +133,10 @@ def _documents() -> dict[str, Any]:
 
 
 def _message_document(message_id: str, thread_id: str, labels: list[str], at: datetime) -> dict[str, Any]:
-    body = {"text": f"text of {message_id}", "html": "", "stored": "inline", "uri": None}
-    return {"id": message_id, "threadId": thread_id, "labelIds": labels, "internalDate": at, "body": body}
+    body = {"text": f"text of {message_id}", "html": "", "stored": "inline", "uri": None, "rendered": False}
+    headers = {"from": GRACE, "subject": "Hello"}
+    document = {"id": message_id, "threadId": thread_id, "labelIds": labels, "internalDate": at}
+    return {**document, "headers": headers, "body": body, "attachments": [], "objects": []}
 
 
 def _change(
@@ -106,8 +151,8 @@ def _change(
     }
 
 
-def _compared(documents: dict[str, Any]) -> dict[str, Row]:
-    rows = compare(Truth.from_state(STATE), Mirror(**documents, body=BUCKET.get))
+def _compared(documents: dict[str, Any], at: datetime = AT) -> dict[str, Row]:
+    rows = compare(Truth.from_state(STATE), Mirror(**documents, read=BUCKET.get), at)
     return {row.name: row for row in rows}
 
 
@@ -135,14 +180,39 @@ def test_only_what_the_policy_wants_is_expected(policy: dict[str, Any], differs:
     assert {difference.split(":")[0] for difference in _compared(documents)["messages"].differences} == differs
 
 
-def test_a_body_is_not_expected_where_the_policy_leaves_bodies_out() -> None:
-    """Each text that is mirrored against the policy is a difference; without it there is none."""
+@pytest.mark.parametrize(("day", "differs"), [(20, set()), (21, set()), (22, {"m1", "m2", "m3"})])
+def test_what_is_older_than_the_newest_days_is_not_expected(day: int, differs: set[str]) -> None:
+    """Whole days count: yesterday's mail is one of the newest day's until midnight."""
     documents = _documents()
-    documents["mailbox"]["policy"] = {"bodies": False}
-    assert len(_compared(documents)["characters of bodies"].differences) == 3
+    documents["mailbox"]["policy"] = {"newestDays": 1}
+    rows = _compared(documents, AT.replace(day=day, hour=23))
+    assert {difference.split(":")[0] for difference in rows["messages"].differences} == differs
+
+
+@pytest.mark.parametrize("field", [{"policy": {"bodies": False}}, {"content": "metadata"}], ids=["policy", "content"])
+def test_a_body_is_not_expected_where_bodies_are_left_out(field: dict[str, Any]) -> None:
+    """By the policy or by the deployment: each text that is mirrored against it is a difference, and each file."""
+    documents = _documents()
+    documents["mailbox"] |= field
+    rows = _compared(documents)
+    # Of a rendered one the text, the HTML, and that it says so.
+    assert len(rows["characters of bodies"].differences) == 5
+    assert len(rows["attachments"].differences) == 1
     for message in documents["messages"].values():
-        message["body"] = {"text": "", "html": "", "stored": "none", "uri": None}
-    assert _compared(documents)["characters of bodies"].differences == ()
+        message["body"] = {"text": "", "html": "", "stored": "none", "uri": None, "rendered": False}
+        message |= {"attachments": [], "objects": []}
+    documents["threads"]["t3"]["hasAttachments"] = False
+    assert [row.differences for row in _compared(documents).values() if row.differences] == []
+
+
+def test_a_sender_that_nobody_vouches_for_is_not_compared() -> None:
+    """Where the header is broken, what the mirror makes of it is no difference, in messages and in threads."""
+    documents, state = _documents(), copy.deepcopy(STATE)
+    state["messages"]["m1"]["from"] = None
+    documents["messages"]["m1"]["headers"]["from"] = {"name": "", "address": "nobody knows"}
+    documents["threads"]["t1"]["participants"] = [{"name": "", "address": "nobody knows"}, GRACE]
+    rows = compare(Truth.from_state(state), Mirror(**documents, read=BUCKET.get), AT)
+    assert [row.differences for row in rows if row.differences] == []
 
 
 Plant = Callable[[dict[str, Any]], object]
@@ -168,6 +238,11 @@ Plant = Callable[[dict[str, Any]], object]
         pytest.param("threads", "t1", lambda d: d["threads"]["t1"]["messages"].pop("m2"), id="not-in-thread-document"),
         pytest.param("threads", "t1", lambda d: d["threads"]["t1"].update(messageCount=3), id="message-count"),
         pytest.param("threads", "t1", lambda d: d["threads"]["t1"].update(unreadCount=0), id="unread-count"),
+        pytest.param("threads", "t1", lambda d: d["threads"]["t1"].update(unread=False), id="unread"),
+        pytest.param("threads", "t1", lambda d: d["threads"]["t1"].update(starred=True), id="starred"),
+        pytest.param("threads", "t3", lambda d: d["threads"]["t3"].update(hasAttachments=False), id="has-attachments"),
+        pytest.param("threads", "t1", lambda d: d["threads"]["t1"]["messageIds"].reverse(), id="order-of-messages"),
+        pytest.param("threads", "t1", lambda d: d["threads"]["t1"].update(participants=[]), id="participants"),
         pytest.param("threads", "t1", lambda d: d["threads"]["t1"]["labelIds"].remove("SENT"), id="thread-labels"),
         pytest.param("threads", "t1", lambda d: d["threads"]["t1"].update(lastMessageAt=AT), id="last-message"),
         pytest.param(
@@ -182,6 +257,18 @@ Plant = Callable[[dict[str, Any]], object]
         pytest.param("label list", "Label_1", lambda d: d["labels"].pop("Label_1"), id="label-missing"),
         pytest.param("label list", "Label_1", lambda d: d["labels"]["Label_1"].update(name="Old"), id="label-renamed"),
         pytest.param(
+            "label list", "Label_1", lambda d: d["labels"]["Label_1"].update(color=None), id="label-colourless"
+        ),
+        pytest.param(
+            "subjects and senders", "m1", lambda d: d["messages"]["m1"]["headers"].update(subject="Hi"), id="subject"
+        ),
+        pytest.param(
+            "subjects and senders",
+            "m1",
+            lambda d: d["messages"]["m1"]["headers"].update({"from": {"name": "", "address": "grace@x"}}),
+            id="sender",
+        ),
+        pytest.param(
             "characters of bodies", "m1", lambda d: d["messages"]["m1"]["body"].update(text=""), id="body-lost"
         ),
         pytest.param(
@@ -192,6 +279,31 @@ Plant = Callable[[dict[str, Any]], object]
         ),
         pytest.param(
             "characters of bodies", "m3", lambda d: d["messages"]["m3"].update(body={"text": "lo"}), id="body-truncated"
+        ),
+        pytest.param(
+            "characters of bodies", "m2", lambda d: d["messages"]["m2"]["body"].update(text="two one"), id="words-moved"
+        ),
+        pytest.param(
+            "characters of bodies",
+            "m2",
+            lambda d: d["messages"]["m2"]["body"].update(rendered=False),
+            id="not-rendered",
+        ),
+        pytest.param(
+            "attachments", "m3", lambda d: d["messages"]["m3"]["attachments"][0].update(partId="2"), id="part-id"
+        ),
+        pytest.param(
+            "attachments", "m3", lambda d: d["messages"]["m3"]["attachments"][0].update(filename="b"), id="file-name"
+        ),
+        pytest.param("attachments", "m3", lambda d: d["messages"]["m3"]["attachments"].pop(), id="attachment-missing"),
+        pytest.param(
+            "objects in the bucket", "m3", lambda d: d["messages"]["m3"]["objects"].pop(), id="object-not-named"
+        ),
+        pytest.param(
+            "objects in the bucket",
+            "m3",
+            lambda d: d["messages"]["m3"]["attachments"][0].update(uri=f"gs://bodies/{LARGE}x"),
+            id="object-of-attachment-missing",
         ),
         pytest.param("delta log, replayed", f"{1:020d}", lambda d: d["deltas"].pop(f"{1:020d}"), id="gap"),
         pytest.param("delta log, replayed", "deltaSeq", lambda d: d["mailbox"].update(deltaSeq=3), id="seq-ahead"),
@@ -232,6 +344,14 @@ def test_a_planted_difference_is_reported_with_its_id(row: str, names: str, plan
     plant(documents)
     differences = _compared(documents)[row].differences
     assert any(difference.startswith(f"{names}:") for difference in differences), differences
+
+
+def test_an_object_holds_what_its_name_says() -> None:
+    """Bytes that are not those of the name are a difference, be they ever so readable."""
+    wrong = BUCKET | {f"gs://bodies/{LARGE}": b'{"text": "long", "html":""}'}
+    rows = {row.name: row for row in compare(Truth.from_state(STATE), Mirror(**_documents(), read=wrong.get), AT)}
+    assert rows["objects in the bucket"].differences == (f"m3: {LARGE} holds something else",)
+    assert rows["characters of bodies"].differences == ()
 
 
 def _encode(value: object) -> object:

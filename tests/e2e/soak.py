@@ -36,7 +36,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from local import mail, truth
+from local import mail, sides
 from local.demo import FIRST_DAY, LAST_DAY, compare, read_mirror
 from local.emulators import EmulatorsMissing
 from local.owner import MAILBOX, Owner
@@ -469,7 +469,7 @@ class Soak:
         parked = read_mirror(self._stack, MAILBOX).parked
         if not parked:
             return {}
-        alive = truth.read_truth(self._stack.gmail, MAILBOX).messages
+        alive = sides.read_truth(self._stack.gmail, MAILBOX).messages
         oldest = datetime.now(UTC) - timedelta(minutes=GHOST_MINUTES)
         ghosts = {each for each in parked if each not in alive and parked[each]["firstAt"] > oldest}
         self.tally.ghosts |= ghosts
@@ -533,6 +533,7 @@ def settings(directory: Path, seed: int) -> Settings:
     return Settings(
         directory,
         "emulators",
+        attachments="store",
         seed=seed,
         lease_seconds=LEASE_SECONDS,
         step_seconds=STEP_SECONDS,

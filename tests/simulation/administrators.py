@@ -5,7 +5,7 @@ contradicted meanwhile, finds it stored. Does not know: how a wish is carried ou
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -15,7 +15,7 @@ from mailmirror.model import Mailbox, Policy
 
 from tests.simulation.hub import START, Hub
 from tests.simulation.scope import moment
-from tests.simulation.user import User
+from tests.simulation.user import DAYS, User
 from tests.simulation.violation import Violation
 
 Kind = Literal["connect", "stop", "delete"]
@@ -60,6 +60,8 @@ class Administrators:
         self._call = call
         self._note = note
         self._waiting = 0
+        # Those that each mailbox had before: somebody may want one back.
+        self._policies: dict[str, list[Policy]] = {address: [] for address in users}
         self._wishes: dict[str, list[Wish]] = {address: [] for address in users}
 
     @property
@@ -106,28 +108,28 @@ class Administrators:
         self._call(f"trigger {mode}", address, lambda app: app.trigger_sync(address, mode, wait), _never_mind)
 
     def policy(self, address: str) -> Policy:
-        """Draw a policy: most leave most things as they are."""
+        """Draw a policy: most leave most things as they are, and some are of before."""
+        before = self._policies[address]
+        if before and self._rng.random() < 0.5:
+            return self._rng.choice(before)
+        return self._another(address)
+
+    def _another(self, address: str) -> Policy:
         rng, user = self._rng, self._users[address]
-        labels = [*user.labels, *user.labels, *OTHER_LABELS]
+        labels = [*user.labels, *user.labels, *(2 * user.own_labels), *OTHER_LABELS]
         excluded = rng.sample(labels, rng.choice([0, 0, 0, 1, 2]))
         policy = Policy(
             include_spam_trash=rng.random() < 0.6,
             drafts=rng.random() < 0.3,
             exclude_label_ids=tuple(dict.fromkeys(excluded)),
-            since=self._since(user) if rng.random() < 0.25 else None,
+            since=self._since(user) if rng.random() < 0.35 else None,
+            newest_days=rng.choice(DAYS) if rng.random() < 0.25 else None,
             bodies=rng.random() < 0.8,
         )
-        only = rng.sample(labels, rng.choice([0, 0, 0, 1, 2])) if rng.random() < 0.6 else []
+        only = rng.sample(labels, rng.choice([0, 1, 2, 2])) if rng.random() < 0.5 else []
         # No policy asks for what it leaves out: that is bad input.
         kept = [label for label in dict.fromkeys(only) if label not in policy.excluded_labels()]
-        return Policy(
-            policy.include_spam_trash,
-            policy.drafts,
-            tuple(kept),
-            policy.exclude_label_ids,
-            policy.since,
-            policy.bodies,
-        )
+        return replace(policy, label_ids=tuple(kept))
 
     def _since(self, user: User) -> datetime:
         rng = self._rng
@@ -147,6 +149,8 @@ class Administrators:
         self, address: str, wish: Wish, work: Callable[[App], object], heard: Callable[[Answer], None] | None = None
     ) -> None:
         others = self._wishes[address]
+        if wish.policy is not None:
+            self._policies[address].append(wish.policy)
         for other in others:
             other.alone = wish.alone = False
         others.append(wish)

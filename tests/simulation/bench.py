@@ -3,6 +3,7 @@
 Knows: how right documents look, written out by hand from what the fake Gmail has. Does not know: the engine.
 """
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass, field, replace
@@ -36,12 +37,12 @@ class Shelf:
 class Bench:
     """A fake Gmail, a mirror filled by hand, and the checker that watches."""
 
-    def __init__(self, policy: Policy | None = None, units_per_day: int | None = None) -> None:
+    def __init__(self, policy: Policy | None = None, units_per_day: int | None = None, *, stores: bool = False) -> None:
         self.clock = VirtualClock()
         self.gmail = GmailMailbox(ADA, clock=self.clock, rng=Random(1))
         self.shelf = Shelf()
         self.objects: dict[str, bytes] = {}
-        self.checker = Checker(ADA, self.gmail, self.shelf, self.objects, units_per_day)
+        self.checker = Checker(ADA, self.gmail, self.shelf, self.objects, units_per_day, stores=stores)
         append = self.gmail._state.log.append
 
         def recorded(record: Record) -> None:
@@ -85,30 +86,41 @@ class Bench:
             "internalDate": datetime.fromtimestamp(original.internal_date // 1000, UTC),
             "sizeEstimate": len(original.raw),
             "snippet": original.snippet(),
-            "headers": {"from": truth["from"], "subject": truth["subject"]},
+            "headers": {"from": truth["from"], "subject": truth["subject"], "messageId": "", "references": []},
             "body": {**truth["body"], "stored": "inline", "uri": None, "truncated": False},
+            "attachments": [{**each, "kind": "file", "uri": None} for each in truth["attachments"]],
+            "objects": [],
+            "truncated": [],
         }
         return Write("put", ("messages", message_id), document | changed)
 
     def thread(self, thread_id: str, *messages: Write, **changed: Any) -> Write:
         """A thread document made of message documents, oldest first."""
         documents = [message.data for message in messages if message.data]
+        labels = {label for message in documents for label in message["labelIds"]}
+        unread = sum("UNREAD" in message["labelIds"] for message in documents)
         document = {
             "id": thread_id,
             "historyId": max(message["historyId"] for message in documents),
             "subject": documents[0]["headers"]["subject"],
-            "participants": ["Grace <grace@example.com>"],
+            "participants": [{"name": "Grace", "address": "grace@example.com"}],
+            "messageIds": [message["id"] for message in documents],
             "messageCount": len(documents),
-            "unreadCount": sum("UNREAD" in message["labelIds"] for message in documents),
-            "labelIds": sorted({label for message in documents for label in message["labelIds"]}),
+            "unreadCount": unread,
+            "unread": unread > 0,
+            "starred": "STARRED" in labels,
+            "hasAttachments": any(message["attachments"] for message in documents),
+            "labelIds": sorted(labels),
             "firstMessageAt": documents[0]["internalDate"],
             "lastMessageAt": documents[-1]["internalDate"],
             "snippet": documents[-1]["snippet"],
             "messages": {
                 message["id"]: {
                     **{name: message[name] for name in ("labelIds", "internalDate", "historyId", "snippet")},
-                    **message["headers"],
-                    "stored": message["body"]["stored"],
+                    **{name: message["headers"][name] for name in ("from", "subject")},
+                    "hasAttachments": bool(message["attachments"]),
+                    "stored": message["body"].get("stored"),
+                    "objects": len(message["objects"]),
                 }
                 for message in documents
             },
@@ -238,13 +250,24 @@ def said(bench: Bench, match: str) -> bool:
     return any(re.search(match, sentence) for sentence in bench.checker.differences())
 
 
-def store_large(bench: Bench) -> tuple[str, str]:
+def store_large(bench: Bench, text: str = "Hi.") -> tuple[str, str]:
     """Mirror a message whose body is an object; return both."""
-    message_id = bench.receive()
-    uri = f"{ADA}/{message_id}.json"
-    bench.objects[uri] = json.dumps(bench.gmail._state.messages[message_id].truth()["body"]).encode()
-    bench.checker.wrote("worker", uri)
-    body = {"text": "", "html": "", "stored": "storage", "uri": f"memory://{uri}"}
-    message = bench.message(message_id, body=body)
+    message_id = bench.gmail.deliver(mail(text=text))
+    message, name = large(bench, message_id)
     bench.commit(message, bench.thread(message_id, message), bench.delta(added(message)), cursor=bench.head)
-    return message_id, uri
+    return message_id, name
+
+
+def large(bench: Bench, message_id: str) -> tuple[Write, str]:
+    """Write the body of a message into the bucket; return its document and the object."""
+    name = put(bench, json.dumps(bench.gmail._state.messages[message_id].truth()["body"]).encode())
+    body = {"text": "", "html": "", "stored": "storage", "uri": f"memory://{name}"}
+    return bench.message(message_id, body=body, objects=[name]), name
+
+
+def put(bench: Bench, data: bytes, task: object = "worker") -> str:
+    """Write an object under the name that it has to have; return that."""
+    name = f"{ADA}/{hashlib.sha256(data).hexdigest()}"
+    bench.objects[name] = data
+    bench.checker.wrote(task, name)
+    return name

@@ -28,8 +28,13 @@ MOST_HOURS = 14.0
 CAPPED_HOURS = 6 * 24.0
 # What a trouble that lasts may take until the mailbox says so.
 TROUBLE_HOURS = 4.0
-# history.list for notification and watch, each with an empty page; messages.get, labels.list, and a watch that was due.
-ONE_MESSAGE = 4 * 2 + 20 + 1 + 100
+# history.list for notification and watch, each with an empty page; messages.get, and of it text, HTML and two files
+# that are kept back; labels.list, and a watch that was due.
+ONE_MESSAGE = 4 * 2 + 20 + 4 * 20 + 1 + 100
+# What colours cost besides, for each label.
+ONE_LABEL = 1
+# The watch is renewed daily, and with it the label list.
+RENEWAL_HOURS = 13.0
 
 
 class Calm:
@@ -60,8 +65,12 @@ class Calm:
             user.calms_down()
         self._paused_runs_keep_nobody_waiting()
         self._settle(MOST_HOURS, self._all_done, "What is wanted does not come true.")
+        self._old_workers_end()
         self._afterlife()
         self._settle(MOST_HOURS, self._all_equal, "The mirror does not come to equal the mailbox.", connecting=True)
+        self._days_pass()
+        if self._rng.random() < 0.1 or any(checker.has_untold_labels() for checker in self._checkers.values()):
+            self._tomorrow()
         # What still comes of old pushes must not change that, and is not counted as the cost of what comes next.
         while not world.hub.idle:
             world.hub.run(world.hub.seconds + 60)
@@ -150,6 +159,31 @@ class Calm:
                 self._administrators.connects(address, policy)
                 self._hub.run(self._hub.seconds + 60)
 
+    def _old_workers_end(self) -> None:
+        """Whoever worked for a deployment that was replaced has ended; from now on the present one alone counts."""
+        while any(task.alive for task in self._world.outgoing):
+            self._hub.run(self._hub.seconds + 60)
+        for checker in self._checkers.values():
+            checker.settled()
+        self._settle(MOST_HOURS, self._all_done, "What is kept of messages is not what is deployed.")
+
+    def _days_pass(self) -> None:
+        """What becomes too old leaves; now and then nobody sweeps for days."""
+        aging = [state for state in self._states.values() if state.policy.newest_days is not None]
+        if not aging or self._rng.random() < 0.5:
+            return
+        self._hub.run(self._hub.seconds + 86_400 * self._rng.choice([0.5, 1.0, 3.0]))
+        self._settle(SILENT_HOURS, self._all_equal, "What became too old does not leave the mirror.")
+
+    def _tomorrow(self) -> None:
+        """Once a day the label list is read: whatever happened to labels is mirrored then."""
+        self._hub.run(self._hub.seconds + RENEWAL_HOURS * 3600)
+        self._world.renew()
+        self._hub.run(self._hub.seconds + 60)
+        for checker in self._checkers.values():
+            checker.tomorrow()
+        self._settle(SILENT_HOURS, self._all_equal, "The labels do not come to equal the mailbox's.")
+
     def _is_absent(self, address: str) -> bool:
         return address not in self._states
 
@@ -166,7 +200,9 @@ class Calm:
             raise Violation(f"{address} was removed, and its lease is left.")
 
     def _nothing_is_left_behind(self) -> None:
-        """Where nothing went wrong, no object is left that nobody has, and Gmail watches what is said to be watched."""
+        """No object is left that no message names, but for those of workers with whom something went wrong; and Gmail
+        watches what is said to be watched.
+        """
         wrong = self._world.faults.struck.keys() - {*PUBSUB, *NOTIFICATION, *EVENTS}
         for address, state in self._states.items():
             watched = self._posts[address].gmail.active_watch() is not None
@@ -174,8 +210,8 @@ class Calm:
             if not watched and state.watch.expires_at > self._hub.now() and "napped" not in wrong:
                 raise Violation(f"{address} says that it is watched until {state.watch.expires_at}, and is not.")
             orphans = self._checkers[address].orphans()
-            if orphans and not wrong:
-                raise Violation(f"{address}: nothing went wrong, and these objects are nobody's: {orphans}")
+            if orphans:
+                raise Violation(f"{address}: no message names these objects, and nobody has an excuse: {orphans}")
 
     def _hours(self, hours: float) -> float:
         return hours if self._world.units_per_day is None else hours + CAPPED_HOURS
@@ -224,7 +260,8 @@ class Calm:
             user.receives()
             self._settle(SILENT_HOURS, self._all_equal, "One more message does not come.")
             cost = self._world.meter.total(address) - spent
-            if usual and cost > ONE_MESSAGE:
+            labels = self._posts[address].gmail._state.labels.to_api()
+            if usual and cost > ONE_MESSAGE + ONE_LABEL * len(labels):
                 raise Violation(f"One more message cost {cost} units.")
 
     def _equal(self, address: str, ignoring: set[str] | frozenset[str] = frozenset()) -> bool:

@@ -5,21 +5,24 @@ be. Does not know: how mail is synced; nothing of `mailmirror` runs here. It kee
 unseen: every commit is judged in the moment it takes effect, by what it touches alone, and the whole mirror at the end.
 
 The judge's own books are the shadow (the mirror as the deltas tell it), all history records, the lease as it saw it
-change hands, the policies that its holder may go by, and where the cursor was. Purges are judged by `ending`, and what
-is to rest by `resting`.
+change hands, the policies that its holder may go by, what deployments keep of a message, labels that were deleted or
+changed without a record, and where the cursor was. Purges are judged by `ending`, objects by `bucket`, and what is to
+rest by `resting`.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from local.gmail import mime
 from local.gmail import truth as yardstick
+from tests.simulation.bucket import Bucket
 from tests.simulation.ending import Ending
 from tests.simulation.resting import Resting
 from tests.simulation.scope import bare_fault, belongs, moment
@@ -42,10 +45,16 @@ PARTICIPANTS = 100
 # In these stages a run still has to bring what its listing names.
 BRINGING = ("listing", "planning", "fetching")
 ORIGINS = ("live", "backfill", "repair")
+# What a reader calls an attachment.
+FILES = ("file", "message")
+# What became too old less than so long ago may still be mirrored: until the mailbox is due, swept and worked on.
+SOON = timedelta(minutes=30)
+DAY = timedelta(days=1)
 # These runs fetch what is missing; the others may look at everything.
 SPARING = ("first", "policy")
 
 _LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
+_WORD = re.compile(r"\w+")
 _NOTHING: Documents = {}
 _NOBODY: Collection[str] = frozenset()
 
@@ -142,6 +151,8 @@ class Checker:
         store: Store,
         objects: Mapping[str, bytes],
         units_per_day: int | None = None,
+        *,
+        stores: bool = False,
     ) -> None:
         """Begin with an empty mirror, and with what history the fake has.
 
@@ -149,9 +160,13 @@ class Checker:
             address: the mailbox.
             gmail: the fake; it is looked into, never called.
             store: where the mirror is.
-            objects: large bodies by name; `memory://NAME` is the uri of one.
+            objects: large bodies and attachments by name; `memory://NAME` is the uri of one.
             units_per_day: what runs may spend of a day; None when that has no limit.
+            stores: whether the bytes of attachments are kept.
         """
+        self.stores = stores
+        # Told of what is no fault, and has to happen for a seed to prove anything of it.
+        self.on_event: Callable[[str], object] = _unheard
         self._address = address
         self._gmail = gmail
         self._store = store
@@ -168,7 +183,14 @@ class Checker:
         self._of: dict[str, list[Record]] = {}
         self._originals: dict[str, StoredMessage] = {}
         self.ending = Ending(address, store, objects)
+        self.bucket = Bucket(address, store, objects)
         self._resting = Resting(units_per_day)
+        # What deployments keep of a message, as long as workers of each are about; the last one is the present one.
+        self._contents: list[str] = ["full"]
+        # Labels that their user deleted; labels deleted or changed since the list was due, without a word in history.
+        self._vanished: set[str] = set()
+        self._untold: set[str] = set()
+        self._today = True
         self._begin()
         for record in gmail._state.log.between(0, gmail._state.log.head):
             self.recorded(record)
@@ -176,8 +198,7 @@ class Checker:
     def _begin(self) -> None:
         """Begin with an empty mirror: nothing of a life before counts."""
         self._shadow = Shadow()
-        # Objects that a mirrored message has, or had.
-        self._owned: set[str] = set()
+        self.bucket.begin()
         self._parked: dict[str, Document] = {}
         self._cursor = 0
         self._seq = 0
@@ -227,20 +248,36 @@ class Checker:
     def wrote(self, task: object, name: str) -> None:
         """Take in that a task wrote an object of this mailbox."""
         self.ending.wrote(name, late=task is not self._holder)
-        if name not in self._named():
-            self._owned.discard(name)
+        self.bucket.wrote(task, name)
 
     def deleted(self, task: object, name: str) -> None:
         """Judge that a task has just deleted an object of this mailbox.
 
         Raises:
-            Violation: it was the body of a mirrored message.
+            Violation: a mirrored message names it.
         """
         self.ending.deleted()
-        message_id = name.rpartition("/")[2].removesuffix(".json")
-        document = self._store.collections.get(self._of_messages, _NOTHING).get(message_id)
-        if document is not None and document["body"]["stored"] == "storage":
-            raise self._wrong(f"{who(task)} deleted {name}, the body of a message that is mirrored.")
+        self.bucket.deleted(task, name)
+
+    def deployed(self, content: str) -> None:
+        """Take in that another deployment keeps this much of each message from now on; old workers may be about."""
+        self._contents.append(content)
+
+    def settled(self) -> None:
+        """Take in that nobody of an old deployment is about any more."""
+        self._contents = self._contents[-1:]
+
+    def untold(self, label_id: str) -> None:
+        """Take in that a label was changed, or deleted, without a word in history."""
+        self._untold.add(label_id)
+
+    def vanished(self, label_id: str) -> None:
+        """Take in that a label was deleted: from now on it may be taken off messages, whatever history says."""
+        self._vanished.add(label_id)
+
+    def has_untold_labels(self) -> bool:
+        """Whether there are labels that only the label list tells of."""
+        return bool(self._untold)
 
     def bodied(self, task: object, subject: str) -> None:
         """Judge that a task asks for a message with its body.
@@ -248,8 +285,14 @@ class Checker:
         Raises:
             Violation: it has the lease, and no policy that it may go by wants bodies.
         """
-        if task is self._holder and not any(policy.bodies for policy in self._policies):
-            raise self._wrong(f"{who(task)} asks for {subject} with its body, and the policy leaves bodies out.")
+        if task is self._holder and not self._may_have_body():
+            raise self._wrong(f"{who(task)} asks for {subject} with its body, which is left out.")
+
+    def _may_have_body(self) -> bool:
+        return "full" in self._contents and any(policy.bodies for policy in self._policies)
+
+    def _must_have_body(self, policies: Collection[Policy]) -> bool:
+        return "metadata" not in self._contents and all(policy.bodies for policy in policies)
 
     def has(self, message_id: str) -> bool:
         """Whether a message is mirrored as the present policy wants it."""
@@ -257,17 +300,15 @@ class Checker:
         document = self._store.collections.get(self._of_messages, _NOTHING).get(message_id)
         if state is None or message is None or document is None:
             return False
-        bare = state.policy.bodies and document["body"]["stored"] == "none"
-        return not bare and belongs(state.policy, message.label_ids, message.internal_date)
+        bare = self._must_have_body([state.policy]) and document["body"]["stored"] == "none"
+        return not bare and self._wants(state.policy, message.label_ids, message.internal_date)
 
     def orphans(self) -> list[str]:
-        """Return the objects that a mirrored message had and none has any more."""
-        return [name for name in self.ending.objects() if name in self._owned and name not in self._named()]
+        """Return the objects that no mirrored message names, without those that somebody may leave behind."""
+        return self.bucket.orphans(self.ending.objects())
 
-    def _named(self) -> set[str]:
-        """The objects that mirrored messages have."""
-        bodies = [document["body"] for document in self._store.collections.get(self._of_messages, _NOTHING).values()]
-        return {body["uri"].removeprefix("memory://") for body in bodies if body["stored"] == "storage"}
+    def _wants(self, policy: Policy, labels: Collection[str], milliseconds: int) -> bool:
+        return belongs(policy, labels, milliseconds, self._gmail._clock.now())
 
     def fetched(self, task: object, subject: str, *, whole: bool, run: Run | None) -> None:
         """Judge that a slice of a run asks for a message, or for a whole thread with all its messages.
@@ -286,7 +327,7 @@ class Checker:
             # What Gmail moved to another thread is looked at, wherever that one is found in the mirror.
             if document is None or len({record.thread_id for record in self._of[message_id]}) > 1:
                 return
-            if document["body"]["stored"] == "none" and any(policy.bodies for policy in self._policies):
+            if document["body"]["stored"] == "none" and self._may_have_body():
                 return
         raise self._wrong(f"{who(task)} asks for {subject} in run {run.id}, and the mirror has it with what is wanted.")
 
@@ -361,7 +402,7 @@ class Checker:
             raise self._wrong(fault)
         unparked: list[str] = []
         if writes or after.delta_seq != self._seq:
-            unparked = self._written(before, after, writes, at)
+            unparked = self._written(task, before, after, writes, at)
         self._counted(after)
         if after.cursor != self._cursor:
             self._moved(task, before, after)
@@ -416,30 +457,27 @@ class Checker:
                 "wanted."
             )
 
-    def _written(self, before: Mailbox, after: Mailbox, writes: Sequence[Write], at: datetime) -> list[str]:
+    def _written(
+        self, task: object, before: Mailbox, after: Mailbox, writes: Sequence[Write], at: datetime
+    ) -> list[str]:
         """Judge the documents of a commit; return the messages that are not parked any more."""
         messages: dict[str, bool] = {}
-        threads: dict[str, None] = {}
-        deltas: list[str] = []
-        unparked: list[str] = []
+        threads = dict.fromkeys(write.path[1] for write in writes if write.path[0] == "threads")
+        deltas = [write.path[1] for write in writes if write.path[0] == "deltas"]
         retried = set(self._parked) if self._parked else _NOBODY
+        parked = [write.path[1] for write in writes if write.path[0] == "parked"]
+        unparked = [message_id for message_id in parked if not self._is_parked(message_id, at)]
         for write in writes:
-            path = write.path
-            collection = path[0] if path else ""
-            if collection == "messages":
+            if write.path[0] == "messages":
                 # Whether the document is new, and not only some of its fields.
-                messages[path[1]] = messages.get(path[1], False) or write.kind in {"create", "put"}
-            elif collection == "threads":
-                threads[path[1]] = None
-            elif collection == "deltas":
-                deltas.append(path[1])
-            elif collection == "parked" and not self._is_parked(path[1], at):
-                unparked.append(path[1])
+                messages[write.path[1]] = messages.get(write.path[1], False) or write.kind in {"create", "put"}
         removed: dict[str, Mirrored] = {}
         if deltas or after.delta_seq != self._seq:
             self._told(deltas, after, messages, threads, removed, retried)
         if messages:
             self._mirrored(messages, threads, calm=not (_active(before.run) or _active(after.run)))
+            if self.bucket.touched(task, messages):
+                self.on_event("object shared")
         for message_id, old in removed.items():
             if message_id not in self._shadow.messages:
                 self._removed(message_id, old)
@@ -464,8 +502,6 @@ class Checker:
                 fault = self._body_fault(message_id, document, self._policies) if new else bare
                 if fault:
                     raise self._wrong(fault)
-                if document["body"]["stored"] == "storage":
-                    self._owned.add(document["body"]["uri"].removeprefix("memory://"))
 
     def _told(
         self,
@@ -497,6 +533,8 @@ class Checker:
                 raise self._wrong(f"Delta {seq} {fault}.")
             messages.setdefault(message_id, False)
             threads[change["threadId"]] = None
+            if not self._vanished.isdisjoint(change["labelsRemoved"]):
+                self.on_event("label taken off")
             if old is None and message_id not in retried:
                 self._news(message_id, delta)
             elif old is not None and change["type"] == "messageDeleted":
@@ -548,23 +586,36 @@ class Checker:
         if record.deleted:
             raise self._wrong(f"Message {message_id} has history id {history_id}, but record {record.id} deleted it.")
         labels = sorted(record.label_ids)
-        if document["labelIds"] != labels or document["threadId"] != record.thread_id:
+        if not self._alike(document["labelIds"], labels) or document["threadId"] != record.thread_id:
             raise self._wrong(
                 f"Message {message_id} is in thread {document['threadId']} with {_labels(document['labelIds'])} as of "
                 f"history id {history_id}, but by record {record.id} it was in thread {record.thread_id} with "
                 f"{_labels(labels)}."
             )
 
+    def _alike(self, some: Collection[str], others: Collection[str]) -> bool:
+        """Whether two messages have the same labels, but for those that vanished: nobody knows when."""
+        return set(some) - self._vanished == set(others) - self._vanished
+
+    def _lost(self, message_id: str) -> set[str]:
+        """The labels that a message carried once and that vanished."""
+        return {label for record in self._of.get(message_id, ()) for label in record.label_ids} & self._vanished
+
     def _removed(self, message_id: str, old: Mirrored) -> None:
         """Judge that a message left the mirror."""
-        if message_id not in self._gmail._state.messages or self._unwanted(message_id, old.labels):
+        present = self._gmail._state.messages.get(message_id)
+        if present is None:
+            return
+        if self._unwanted(message_id, old.labels):
+            now, date = self._gmail._clock.now(), present.internal_date
+            if any(belongs(each, old.labels, date, now - DAY) for each in self._policies):
+                self.on_event("messages aged")
             return
         for record in reversed(self._of.get(message_id, ())):
             if record.id < old.history_id:
                 break
             if record.deleted or self._unwanted(message_id, record.label_ids):
                 return
-        present = self._gmail._state.messages[message_id]
         raise self._wrong(
             f"Message {message_id} was deleted from the mirror, which had it as of history id {old.history_id}; Gmail "
             f"has it in thread {present.thread_id} with {_labels(present.label_ids)}, and no policy excluded that "
@@ -572,10 +623,15 @@ class Checker:
         )
 
     def _unwanted(self, message_id: str, labels: Collection[str]) -> bool:
-        """Whether a policy that the holder of the lease may go by leaves a message with these labels out."""
+        """Whether a policy that the holder of the lease may go by leaves a message with these labels out, be it with
+        or without those of them that vanished.
+        """
         original = self._originals.get(message_id)
         date = 0 if original is None else original.internal_date
-        return any(not belongs(policy, labels, date) for policy in self._policies)
+        left = set(labels) - self._vanished
+        return any(
+            not (self._wants(policy, labels, date) and self._wants(policy, left, date)) for policy in self._policies
+        )
 
     def _thread_fault(self, thread_id: str) -> str:
         """Return what is wrong with a thread document, by the shadow and the message documents."""
@@ -605,20 +661,26 @@ class Checker:
                     f"Thread document {thread_id} has message {message_id} as of history id {history_id}, its own "
                     f"document as of {None if message is None else message['historyId']}."
                 )
+            if entry["objects"] != len(message["objects"]):
+                return f"Thread document {thread_id} counts {entry['objects']} objects of message {message_id}."
             newest = max(newest, history_id)
             labels.update(carried)
             unread += "UNREAD" in carried
+        flags = [document["unread"], document["starred"], document["hasAttachments"]]
         if (
             document["messageCount"] == len(entries)
             and document["unreadCount"] == unread
             and document["labelIds"] == sorted(labels)
             and document["historyId"] >= newest
+            and flags == [unread > 0, "STARRED" in labels, any(entry["hasAttachments"] for entry in entries.values())]
+            and document["messageIds"] == sorted(entries, key=lambda each: (entries[each]["internalDate"], each))
         ):
             return ""
         return (
             f"Thread document {thread_id} has messageCount {document['messageCount']}, unreadCount "
-            f"{document['unreadCount']}, labelIds {_said(document['labelIds'])} and historyId {document['historyId']}; "
-            f"its messages make {len(entries)}, {unread}, {_said(labels)} and at least {newest}."
+            f"{document['unreadCount']}, labelIds {_said(document['labelIds'])}, historyId {document['historyId']}, "
+            f"unread, starred and hasAttachments {flags} and messageIds {document['messageIds']}; its messages make "
+            f"{len(entries)}, {unread}, {_said(labels)} and at least {newest}."
         )
 
     def _is_parked(self, message_id: str, at: datetime) -> bool:
@@ -742,7 +804,7 @@ class Checker:
             if document["historyId"] >= record.id:
                 return ""
             labels = sorted(record.label_ids)
-            if document["labelIds"] == labels and document["threadId"] == record.thread_id:
+            if self._alike(document["labelIds"], labels) and document["threadId"] == record.thread_id:
                 return ""
             since = self._of[message_id][self._of[message_id].index(record) :] if leaving else [record]
             if (excused or leaving) and any(later.thread_id != document["threadId"] for later in since):
@@ -761,6 +823,9 @@ class Checker:
                 return ""
             if later is record:
                 break
+        if self._unwanted(message_id, {*record.label_ids, *self._lost(message_id)}):
+            # What keeps it out is a label that vanished; the label list will tell.
+            return ""
         return (
             f"message {message_id} is neither mirrored nor parked; by record {record.id} it is in thread "
             f"{record.thread_id} with {_labels(record.label_ids)}, and no policy excludes that."
@@ -784,25 +849,44 @@ class Checker:
         if original is None:
             return f"Message {message_id} is mirrored, but Gmail never had it."
         if document.get("body", {}).get("stored") == "none":
-            if all(policy.bodies for policy in policies):
+            if self._must_have_body(policies):
                 return f"The body of message {message_id} is not mirrored, and the policy wants it."
             return bare_fault(document)
-        if not any(policy.bodies for policy in policies):
+        if not any(policy.bodies for policy in policies) or self._contents == ["metadata"]:
             return f"The body of message {message_id} is mirrored, and the policy leaves it out."
         try:
-            text, html = self._body(document)
+            said = self._body(document)
         except (KeyError, TypeError, ValueError) as error:
             return f"The body of message {message_id} cannot be read: {error!r}."
-        for what, have, want in zip(("text", "html"), (text, html), _content(original.raw)[:2], strict=True):
+        truth = _content(original.raw)
+        for name in ("text", "html"):
+            have, want = said[name], truth["body"][name]
+            if name in truth["inWords"]:
+                have, want = (" ".join(_WORD.findall(text)) for text in (have, want))
             if have != want:
-                return f"The {what} of message {message_id} is {have!r:.80}, but Gmail has {want!r:.80}."
+                return f"The {name} of message {message_id} is {have!r:.80}, but Gmail has {want!r:.80}."
+        return self._attachments_fault(message_id, document, truth["attachments"])
+
+    def _attachments_fault(self, message_id: str, document: Document, truth: Sequence[Document]) -> str:
+        """Return what is wrong with what a message document says of attachments."""
+        names = ("partId", "filename", "mimeType", "size")
+        have, want = (
+            [[each.get(name) for name in names] for each in some] for some in (document["attachments"], truth)
+        )
+        if have != want:
+            return f"The attachments of message {message_id} are {have}, but Gmail has {want}."
+        # Whoever asked for the bytes may have come too late.
+        cut = document["truncated"]
+        kept = [each["uri"] is not None for each in document["attachments"]]
+        if cut not in ([], ["attachments.uri"]) or (not cut and kept != [self.stores] * len(kept)):
+            return f"The attachments of message {message_id} are kept or not: {kept}, and truncated are {cut}."
         return ""
 
-    def _body(self, document: Document) -> tuple[str, str]:
-        body = document["body"]
+    def _body(self, document: Document) -> Document:
+        body: Document = document["body"]
         if body["stored"] == "storage":
             body = json.loads(self._objects[body["uri"].removeprefix("memory://")])
-        return body["text"], body["html"]
+        return body
 
     # The whole mirror, at the end
 
@@ -816,10 +900,12 @@ class Checker:
         state = self._store.states.get(self._address)
         if state is None:
             return ["There is no mailbox document."]
+        messages = self._gmail._state.messages
+        ignoring = {*ignoring, *(i for i, message in messages.items() if self._is_open(i, message, state.policy))}
         wanted = {
             message_id: message
-            for message_id, message in self._gmail._state.messages.items()
-            if message_id not in ignoring and belongs(state.policy, message.label_ids, message.internal_date)
+            for message_id, message in messages.items()
+            if message_id not in ignoring and self._wants(state.policy, message.label_ids, message.internal_date)
         }
         mirrored = self._store.collections.get(self._of_messages, _NOTHING)
         found = [
@@ -832,30 +918,48 @@ class Checker:
             if message_id in wanted:
                 found += self._message_faults(message_id, wanted[message_id], document, state.policy)
             elif message_id not in ignoring:
-                why = (
-                    "the policy excludes it" if message_id in self._gmail._state.messages else "Gmail does not have it"
-                )
+                why = "the policy excludes it" if message_id in messages else "Gmail does not have it"
                 found.append(f"Message {message_id} is mirrored, but {why}.")
         found += self._thread_differences(mirrored)
         found += self._label_differences(wanted.values())
         found += self._state_differences(state)
+        found += self.bucket.faults()
         return found + self.deltas()
+
+    def _is_open(self, message_id: str, message: StoredMessage, policy: Policy) -> bool:
+        """Whether a message may be mirrored or not: it became too old a moment ago, or lost a label that vanished today
+        and that the policy names.
+        """
+        date, labels, now = message.internal_date, set(message.label_ids), self._gmail._clock.now()
+        before = labels | self._lost(message_id) if self._today else labels
+        return len({self._wants(policy, some, date) for some in (labels, before)}) > 1 or (
+            belongs(policy, labels, date, now - SOON) and not belongs(policy, labels, date, now)
+        )
+
+    def tomorrow(self) -> None:
+        """Take in that the label list has been due since the last label was changed."""
+        self._today = False
+        self._untold.clear()
 
     def _message_faults(
         self, message_id: str, original: StoredMessage, document: Document, policy: Policy
     ) -> Iterator[str]:
         """Compare a message document with Gmail."""
-        _, _, subject, sender = _content(original.raw)
-        headers = document.get("headers", {})
+        truth, headers = _content(original.raw), document.get("headers", {})
+        labels = sorted(original.label_ids)
+        if self._today and self._alike(document.get("labelIds", ()), labels):
+            labels = document["labelIds"]
         for what, have, want in (
             ("id", document.get("id"), message_id),
             ("thread", document.get("threadId"), original.thread_id),
-            ("labels", document.get("labelIds"), sorted(original.label_ids)),
+            ("labels", document.get("labelIds"), labels),
             ("internalDate", document.get("internalDate"), moment(original.internal_date)),
             ("sizeEstimate", document.get("sizeEstimate"), len(original.raw)),
             ("snippet", document.get("snippet"), original.snippet()),
-            ("subject", headers.get("subject"), subject),
-            ("sender", headers.get("from"), sender),
+            ("subject", headers.get("subject"), truth["subject"]),
+            ("sender", headers.get("from"), truth["from"]),
+            ("Message-ID", headers.get("messageId"), truth["messageId"]),
+            ("References", headers.get("references"), truth["references"]),
         ):
             if have != want:
                 yield f"The {what} of message {message_id}: mirrored {have!r:.120}, in Gmail {want!r:.120}."
@@ -896,16 +1000,18 @@ class Checker:
                         )
 
     def _label_differences(self, wanted: Iterable[StoredMessage]) -> Iterator[str]:
-        """Compare the labels that messages carry with Gmail's list."""
+        """Compare the labels that messages carry with Gmail's list; from tomorrow on the whole list."""
         documents = self._store.collections.get((self._address, "labels"), _NOTHING)
-        listed = {label["id"]: label for label in self._gmail._state.labels.to_api()}
-        for label_id in sorted({label_id for message in wanted for label_id in message.label_ids}):
+        listed = {label["id"]: label for label in self._gmail._state.labels.to_api(colors=True)}
+        if self._today:
+            compared = {label_id for message in wanted for label_id in message.label_ids} & listed.keys() - self._untold
+        else:
+            compared = listed.keys() | documents.keys()
+        names = ("id", "name", "type", *_VISIBILITIES, *(() if self._today else ("color",)))
+        for label_id in sorted(compared):
             label, document = listed.get(label_id), documents.get(label_id)
-            if label is None:
-                continue
-            want = {name: label.get(name) for name in ("id", "name", "type", *_VISIBILITIES)}
-            if document is None or dict(document) != want:
-                have = None if document is None else dict(document)
+            have, want = ({name: each.get(name) for name in names} if each else None for each in (document, label))
+            if have != want:
                 yield f"Label {label_id}: mirrored {have!r:.200}, in Gmail {want!r:.200}."
 
     def _state_differences(self, state: Mailbox) -> Iterator[str]:
@@ -976,11 +1082,11 @@ _VISIBILITIES = ("messageListVisibility", "labelListVisibility")
 
 
 @lru_cache(maxsize=4096)
-def _content(raw: bytes) -> tuple[str, str, str, str]:
-    """Return text, html, subject and sender of a mail, by the fake's own yardstick; many worlds send the same mail."""
+def _content(raw: bytes) -> Document:
+    """Return what a mail says, by the fake's own yardstick; many worlds send the same mail."""
     message = mime.parse(raw)
-    body = yardstick.body_of(message)
-    return body.text, body.html, mime.header(message, "Subject"), mime.header(message, "From")
+    references = mime.header(message, "References").split()
+    return yardstick.of(message) | {"messageId": mime.header(message, "Message-ID"), "references": references}
 
 
 def _delta_fault(delta: Document, seq: int, cursor: int) -> str:
@@ -996,15 +1102,22 @@ def _delta_fault(delta: Document, seq: int, cursor: int) -> str:
 
 def _derived(thread_id: str, messages: Sequence[Document]) -> dict[str, Any]:
     """Return what a thread document says that follows from its messages, oldest first."""
-    senders = dict.fromkeys(message["headers"]["from"][:SUMMARY] for message in messages)
+    senders = {message["headers"]["from"]["address"]: message["headers"]["from"] for message in reversed(messages)}
+    first = dict.fromkeys(message["headers"]["from"]["address"] for message in messages)
+    labels = {label for message in messages for label in message["labelIds"]}
+    unread = sum("UNREAD" in message["labelIds"] for message in messages)
     return {
         "id": thread_id,
         "subject": messages[0]["headers"]["subject"][:SUMMARY],
         "snippet": messages[-1]["snippet"][:SUMMARY],
-        "participants": [sender for sender in senders if sender][:PARTICIPANTS],
+        "participants": [senders[address] for address in first if address][:PARTICIPANTS],
+        "messageIds": [message["id"] for message in messages],
         "messageCount": len(messages),
-        "unreadCount": sum("UNREAD" in message["labelIds"] for message in messages),
-        "labelIds": sorted({label for message in messages for label in message["labelIds"]}),
+        "unreadCount": unread,
+        "unread": unread > 0,
+        "starred": "STARRED" in labels,
+        "hasAttachments": any(_has_files(message) for message in messages),
+        "labelIds": sorted(labels),
         "firstMessageAt": messages[0]["internalDate"],
         "lastMessageAt": messages[-1]["internalDate"],
     }
@@ -1016,11 +1129,17 @@ def _entry(message: Document) -> dict[str, Any]:
         "labelIds": message["labelIds"],
         "internalDate": message["internalDate"],
         "historyId": message["historyId"],
-        "from": message["headers"]["from"][:SUMMARY],
+        "from": message["headers"]["from"],
         "subject": message["headers"]["subject"][:SUMMARY],
         "snippet": message["snippet"][:SUMMARY],
+        "hasAttachments": _has_files(message),
         "stored": message["body"]["stored"],
+        "objects": len(message["objects"]),
     }
+
+
+def _has_files(message: Document) -> bool:
+    return any(each["kind"] in FILES for each in message["attachments"])
 
 
 def _pending(state: Mailbox) -> bool:
@@ -1039,6 +1158,10 @@ def _bringing(run: Run | None) -> bool:
 def _due(parked: Document) -> datetime:
     due: datetime = parked["nextAttemptAt"]
     return due
+
+
+def _unheard(_event: str) -> None:
+    """Nobody listens."""
 
 
 def _record_id(record: Record) -> int:

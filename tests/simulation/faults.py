@@ -25,16 +25,21 @@ SECRETS = ("secret refused",)
 BATCH = ("batch part 500", "batch part 429", "batch part not answered", "batch refused")
 PUBSUB = ("push duplicated", "push delayed", "publish refused", "publish answer lost")
 NOTIFICATION = ("notification lost", "notification unknown", "notification ahead", "notification old", "push malformed")
-BLOBS = ("blob refused",)
+BLOBS = ("blob refused", "bucket slow")
 DEATH = ("killed before", "killed after", "instance killed", "napped")
 KINDS = STORE + GMAIL + HISTORY + SEARCH + SECRETS + BATCH + PUBSUB + NOTIFICATION + BLOBS + DEATH
 
 # No faults: what has to happen for seeds to prove anything of it.
 EVENTS = (
     "connect or stop refused: being purged",
+    "content redeployed",
+    "label deleted in silence",
+    "label taken off",
     "mailbox live again",
     "mailbox purged",
     "mailbox stopped",
+    "messages aged",
+    "object shared",
     "policy followed within a run",
     "policy run",
     "purge begun",
@@ -44,7 +49,7 @@ EVENTS = (
 # Calls of Gmail and the store are many, batches and notifications few.
 WEIGHTS = dict.fromkeys(NOTIFICATION + PUBSUB, 4.0) | dict.fromkeys((*BATCH, "page token expired"), 8.0)
 # Few policies name a date, and few mailboxes are purged.
-WEIGHTS |= dict.fromkeys(SEARCH + SECRETS, 50.0)
+WEIGHTS |= dict.fromkeys((*SEARCH, *SECRETS, "bucket slow"), 50.0)
 WEIGHTS["history 404"] = 1 / 2
 # These start a listing again from its first page: more than a few, and none would ever end.
 MOST = {"history 404": 5, "page token expired": 10}

@@ -32,6 +32,7 @@ class Task:
         instance: the instance that it lives and dies with.
         ended: called with what the invocation returned; a killed one has no end.
         died: called when it is killed.
+        killed: whether it was killed, and did not end.
         rests_until: until when the mailbox is not to be asked, as it was told when it took the lease.
         slicing: whether it works on a slice of a run.
     """
@@ -42,6 +43,7 @@ class Task:
         "ended",
         "greenlet",
         "instance",
+        "killed",
         "mailbox",
         "name",
         "number",
@@ -57,6 +59,7 @@ class Task:
         self.ended = ended
         self.died = died
         self.alive = True
+        self.killed = False
         self.rests_until: datetime | None = None
         self.slicing = False
         self.greenlet: greenlet | None = None
@@ -158,7 +161,7 @@ class Hub:
 
     def kill(self, task: Task) -> None:
         """Never resume a task. If it is the one whose turn it is, this does not return."""
-        task.alive = False
+        task.alive, task.killed = False, True
         del self.tasks[task.number]
         self._graves.append(task)
         self.trail.append("killed")

@@ -12,9 +12,11 @@ from tests.simulation.hub import Task
 PRICES = {
     "users.getProfile": 1,
     "users.labels.list": 1,
+    "users.labels.get": 1,
     "users.history.list": 2,
     "users.messages.list": 5,
     "users.messages.get": 20,
+    "users.messages.attachments.get": 20,
     "users.threads.list": 10,
     "users.threads.get": 40,
     "users.watch": 100,

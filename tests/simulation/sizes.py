@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from mailmirror import content, listing, planner, purge, reconcile, retry
+from mailmirror import ageing, ghosts, keep, listing, objects, planner, purge, reconcile, retry
 from mailmirror.adapters.gmail import calls
 from mailmirror.mirror import Sheet
 
@@ -19,12 +19,17 @@ from tests.simulation.mails import LARGE
 NAMES: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
     (planner, "GROUP_CHANGES", (1, 3, 400)),
     (planner, "GROUP_FETCHES", (1, 2, 50)),
+    (planner, "STORED_FETCHES", (1, 3, 25)),
     (planner, "PLAN_THREADS", (1, 2, 500)),
     (reconcile, "CLEAR", (1, 3, 400)),
     (listing, "READ", (1, 100)),
     (retry, "RETRIES", (1, 25)),
     (purge, "DOCUMENTS", (1, 3, 400)),
     (purge, "OBJECTS", (1, 100)),
+    (ageing, "THREADS", (1, 2, 100)),
+    (ghosts, "THREADS", (1, 2, 100)),
+    (objects, "_DOCUMENTS", (1, 20)),
+    (objects, "_NAMES", (1, 20)),
     (calls, "MAX_BATCH", (2, 25)),
 )
 MAX_WRITES = (5, 8, 350)
@@ -39,6 +44,5 @@ def drawn(rng: Random) -> Iterator[None]:
         patch.setattr(planner.take, "__kwdefaults__", {"max_messages": planner.GROUP_FETCHES})
         defaults = Sheet.__init__.__kwdefaults__ or {}
         patch.setattr(Sheet.__init__, "__kwdefaults__", {**defaults, "max_writes": rng.choice(MAX_WRITES)})
-        for function in (content.too_large, content.inline):
-            patch.setattr(function, "__defaults__", (LARGE,))
+        patch.setattr(keep, "INLINE_BYTES", LARGE)
         yield

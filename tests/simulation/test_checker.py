@@ -12,8 +12,11 @@ import pytest
 from mailmirror.model import Counts, Policy, Problem, RunRequest, Watch
 from mailmirror.slice import Document, Write
 
-from tests.simulation.bench import Bench, added, changed, mirrored, refused, said, thread_of
+from tests.simulation import mails
+from tests.simulation.bench import Bench, added, changed, mirrored, put, refused, said, store_large, thread_of
 from tests.world import ADA, mail
+
+GRACE = {"name": "Grace", "address": "grace@example.com"}
 
 
 class TestLease:
@@ -79,7 +82,9 @@ class TestLease:
 class TestDelta:
     def test_messages_come_change_move_and_go(self, bench: Bench) -> None:
         """All that a delta can say, and a copy written again without any change."""
-        first, second = bench.receive("One"), bench.receive("Two")
+        first = bench.receive("One")
+        bench.clock.advance(1)
+        second = bench.receive("Two")
         bench.bring(first, cursor=bench.checker._ids[0])
         bench.bring(second)
         bench.gmail.modify([first], ["STARRED"], ["UNREAD"])
@@ -182,7 +187,7 @@ class TestDelta:
         message_id = bench.receive()
         bench.bring(message_id)
         bench.gmail.delete([message_id])
-        change = {"type": "messageDeleted", "messageId": message_id, "threadId": "t9"}
+        change = {"type": "messageDeleted", "messageId": message_id, "threadId": "t9", "labelsRemoved": []}
         with refused("in thread t9, but it is in thread"):
             bench.commit(Write("delete", ("messages", message_id)), bench.delta(change), cursor=bench.head)
 
@@ -207,8 +212,12 @@ class TestThread:
         [
             ({"messageCount": 2}, "has messageCount 2"),
             ({"unreadCount": 0}, "unreadCount 0"),
-            ({"labelIds": ["INBOX"]}, "labelIds INBOX and"),
-            ({"historyId": 1}, "historyId 1; .* at least"),
+            ({"labelIds": ["INBOX"]}, "labelIds INBOX, historyId"),
+            ({"historyId": 1}, "historyId 1, .* at least"),
+            ({"unread": False}, r"hasAttachments \[False, False, False\]"),
+            ({"starred": True}, r"hasAttachments \[True, True, False\]"),
+            ({"hasAttachments": True}, r"hasAttachments \[True, False, True\]"),
+            ({"messageIds": []}, r"messageIds \[\]"),
             ({"messages": {}}, "lists nothing, but the thread has"),
         ],
     )
@@ -241,7 +250,7 @@ class TestThread:
         message_id = bench.receive()
         bench.bring(message_id)
         bench.gmail.delete([message_id])
-        gone = {"type": "messageDeleted", "messageId": message_id, "threadId": message_id}
+        gone = {"type": "messageDeleted", "messageId": message_id, "threadId": message_id, "labelsRemoved": []}
         with refused("has nothing and still a document"):
             bench.commit(Write("delete", ("messages", message_id)), bench.delta(gone), cursor=bench.head)
 
@@ -621,12 +630,56 @@ class TestBody:
 
     def test_a_large_body_is_in_its_object(self, bench: Bench) -> None:
         """The document tells where."""
-        message_id = bench.receive()
-        truth = bench.gmail._state.messages[message_id].truth()["body"]
-        bench.objects[f"{ADA}/{message_id}.json"] = json.dumps(truth).encode()
-        body = {"text": "", "html": "", "stored": "storage", "uri": f"memory://{ADA}/{message_id}.json"}
-        message = bench.message(message_id, body=body)
+        message_id, name = store_large(bench)
+        assert bench.documents("messages")[message_id]["objects"] == [name]
+
+    @pytest.mark.parametrize("words", ["Hello, you!", "Hello\n\nyou"])
+    def test_of_rendered_html_the_words_count(self, bench: Bench, words: str) -> None:
+        """How they are set is the engine's own affair; which there are is not."""
+        raw = b"From: Grace <grace@example.com>\r\nContent-Type: text/html\r\n\r\n<p>Hello</p><p>you</p>"
+        message_id = bench.gmail.deliver(raw)
+        html = "<p>Hello</p><p>you</p>"
+        message = bench.message(message_id, body={"text": words, "html": html, "stored": "inline"})
         bench.commit(message, bench.thread(message_id, message), bench.delta(added(message)), cursor=bench.head)
+        wrong = bench.message(message_id, body={"text": "you Hello", "html": html, "stored": "inline"})
+        with refused("The text of message"):
+            bench.commit(wrong, bench.thread(message_id, wrong))
+
+    @pytest.mark.parametrize(
+        ("stores", "uri", "truncated", "match"),
+        [
+            (False, False, [], None),
+            (True, True, [], None),
+            (True, False, ["attachments.uri"], None),
+            (True, False, [], "are kept or not"),
+            (False, True, [], "are kept or not"),
+            (False, False, ["body.text"], "are kept or not"),
+        ],
+    )
+    def test_the_bytes_of_attachments_are_kept_where_they_are_to_be(
+        self, stores: bool, uri: bool, truncated: list[str], match: str | None
+    ) -> None:
+        """Or the message says that they could not be had."""
+        bench = Bench(stores=stores)
+        bench.connect()
+        message_id = bench.gmail.deliver(mails.source(0))
+        objects = [put(bench, b"%PDF 1")] if uri else []
+        (attachment,) = bench.message(message_id).data["attachments"]  # type: ignore[index]
+        attachment |= {"uri": f"memory://{objects[0]}" if uri else None}
+        message = bench.message(message_id, attachments=[attachment], objects=objects, truncated=truncated)
+        writes = [message, bench.thread(message_id, message), bench.delta(added(message))]
+        if match is None:
+            bench.commit(*writes, cursor=bench.head)
+        else:
+            with refused(match):
+                bench.commit(*writes, cursor=bench.head)
+
+    def test_an_attachment_that_is_not_told_is_found(self, bench: Bench) -> None:
+        """Where it is, what it is called, its type and its size."""
+        message_id = bench.gmail.deliver(mails.source(0))
+        message = bench.message(message_id, attachments=[])
+        with refused("The attachments of message"):
+            bench.commit(message, bench.thread(message_id, message), bench.delta(added(message)), cursor=bench.head)
 
     def test_a_message_that_gmail_has_deleted_meanwhile_is_known(self, bench: Bench) -> None:
         """It was fetched before; its deletion comes with history."""
@@ -655,11 +708,13 @@ class TestDifferences:
             ({"internalDate": datetime(2026, 1, 1, tzinfo=UTC)}, "The internalDate of message"),
             ({"sizeEstimate": 1}, "The sizeEstimate of message"),
             ({"snippet": "Ho."}, "The snippet of message"),
-            ({"headers": {"from": "", "subject": "Two"}}, "The sender of message"),
-            ({"headers": {"from": "Grace <grace@example.com>", "subject": ""}}, "The subject of message"),
+            ({"headers": {"from": {"name": "", "address": "grace@example.com"}, "subject": "Two"}}, "The sender of"),
+            ({"headers": {"from": GRACE, "subject": ""}}, "The subject of message"),
+            ({"headers": {"from": GRACE, "subject": "Two", "references": ["<x@y>"]}}, "The References of message"),
             ({"historyId": 10**7}, "is mirrored as of history id 10000000"),
             ({"body": {"text": "", "html": "", "stored": "inline"}}, "The text of message"),
             ({"body": {"stored": "storage", "uri": "memory://nowhere"}}, "The body of message .* cannot be read"),
+            ({"objects": [f"{ADA}/nothing"]}, "names the objects"),
         ],
     )
     def test_a_message_document_that_differs_is_named(self, bench: Bench, fields: Any, match: str) -> None:
@@ -674,6 +729,10 @@ class TestDifferences:
             {"subject": "Two"},
             {"snippet": ""},
             {"participants": []},
+            {"messageIds": []},
+            {"unread": False},
+            {"starred": True},
+            {"hasAttachments": True},
             {"messageCount": 1},
             {"unreadCount": 1},
             {"labelIds": []},

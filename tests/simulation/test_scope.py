@@ -8,10 +8,10 @@ import pytest
 from mailmirror.model import Policy, RunRequest
 from mailmirror.slice import Document, Write
 
-from tests.simulation.bench import LEASE, Bench, added, mirrored, refused, said, store_large
+from tests.simulation.bench import LEASE, VISIBILITIES, Bench, added, changed, mirrored, refused, said
 from tests.simulation.scope import belongs
-from tests.world import ADA
 
+NOW = datetime(2026, 11, 21, 23, tzinfo=UTC)
 NARROW = Policy(label_ids=("STARRED",), exclude_label_ids=("IMPORTANT",), since=datetime(2026, 11, 1, tzinfo=UTC))
 
 
@@ -30,13 +30,15 @@ class TestScope:
             (Policy(label_ids=("A",), exclude_label_ids=("B",)), ["A", "B"], False),
             (Policy(since=datetime(2026, 11, 20, tzinfo=UTC)), ["INBOX"], True),
             (Policy(since=datetime(2026, 11, 20, microsecond=1, tzinfo=UTC)), ["INBOX"], False),
+            (Policy(newest_days=1), ["INBOX"], True),
+            (Policy(newest_days=1, since=datetime(2026, 11, 21, tzinfo=UTC)), ["INBOX"], False),
             (Policy(bodies=False), ["INBOX"], True),
         ],
     )
     def test_a_policy_wants_what_its_fields_say(self, policy: Policy, labels: list[str], wanted: bool) -> None:
         """Each field for itself, a date on the dot included."""
         date = int(datetime(2026, 11, 20, tzinfo=UTC).timestamp() * 1000)
-        assert belongs(policy, labels, date) is wanted
+        assert belongs(policy, labels, date, NOW) is wanted
 
     def test_what_a_policy_of_today_leaves_out_may_go(self, bench: Bench) -> None:
         """By label or by date: the mirror follows its policy."""
@@ -151,23 +153,116 @@ class TestBareness:
             with refused("worker asks for m1 with its body"):
                 bench.checker.bodied("worker", "m1")
 
-    def test_the_object_of_a_mirrored_message_is_not_deleted(self, bench: Bench) -> None:
-        """That of another one is."""
-        message_id, uri = store_large(bench)
-        bench.checker.deleted("worker", f"{ADA}/other.json")
-        with refused(f"worker deleted {uri}, the body of a message that is mirrored"):
-            bench.checker.deleted("worker", uri)
-        assert bench.documents("messages").keys() == {message_id}
+    @pytest.mark.parametrize(("settled", "match"), [(False, None), (True, "is mirrored, and the policy leaves it out")])
+    def test_a_deployment_that_keeps_no_content_is_followed(
+        self, bench: Bench, settled: bool, match: str | None
+    ) -> None:
+        """Workers of the one before may go on for a while."""
+        message_id = bench.receive()
+        bench.checker.deployed("metadata")
+        if settled:
+            bench.checker.settled()
+            with refused(match or ""):
+                bench.bring(message_id)
+            with refused("asks for m1 with its body"):
+                bench.checker.bodied("worker", "m1")
+        else:
+            bench.bring(message_id)
+            bench.checker.bodied("worker", "m1")
 
-    def test_an_object_that_nobody_has_any_more_is_an_orphan(self, bench: Bench) -> None:
-        """One that a message never had is none: its worker did not get to mirror it."""
-        message_id, uri = store_large(bench)
-        bench.objects[f"{ADA}/never.json"] = b""
-        bench.checker.wrote("worker", f"{ADA}/never.json")
-        assert bench.checker.orphans() == []
-        bench.gmail.delete([message_id])
-        bench.remove(message_id)
-        assert bench.checker.orphans() == [uri]
+
+class TestAgeing:
+    @pytest.mark.parametrize("hours", [35, 37])
+    def test_what_becomes_too_old_leaves(self, hours: int) -> None:
+        """It may go from midnight on, a moment later it may still be there, and then it may not."""
+        bench = Bench(Policy(newest_days=1))
+        bench.connect()
+        message_id = bench.receive()
+        bench.bring(message_id)
+        bench.clock.advance(hours * 3600)
+        if hours < 36:
+            with refused("was deleted from the mirror"):
+                bench.remove(message_id)
+        else:
+            assert said(bench, f"Message {message_id} is mirrored, but the policy excludes it")
+            bench.remove(message_id)
+            assert bench.checker.differences() == []
+
+    @pytest.mark.parametrize("minutes", [10, 40])
+    def test_it_takes_a_moment(self, minutes: int) -> None:
+        """Until the mailbox is due, swept and worked on."""
+        bench = Bench(Policy(newest_days=1))
+        bench.connect()
+        bench.bring(bench.receive())
+        bench.clock.advance(36 * 3600 + minutes * 60)
+        assert said(bench, "but the policy excludes it") is (minutes > 30)
+
+
+class TestVanishedLabels:
+    def vanish(self, bench: Bench) -> tuple[str, str]:
+        """Mirror a message with a label that is then deleted without a record."""
+        label = bench.gmail.create_label("Work")
+        message_id = bench.receive(label_ids=("INBOX", label))
+        document = {"id": label, "name": "Work", "type": "user", "color": None} | VISIBILITIES
+        inbox = {"id": "INBOX", "name": "INBOX", "type": "system", "color": None} | VISIBILITIES
+        bench.documents("labels").update({label: document, "INBOX": inbox})
+        bench.bring(message_id)
+        bench.gmail._state.messages[message_id].label_ids.remove(label)
+        bench.gmail._state.labels.remove(label)
+        bench.checker.vanished(label)
+        bench.checker.untold(label)
+        return message_id, label
+
+    def take_off(self, bench: Bench, message_id: str) -> None:
+        """Take the label off, as of the history id that the mirror has."""
+        message = bench.message(message_id)
+        change = changed(message, "labelsChanged", [], [str(bench.documents("messages")[message_id]["labelIds"][1])])
+        bench.commit(message, bench.thread(message_id, message), bench.delta(change))
+
+    def test_a_label_that_vanished_may_stay_until_tomorrow(self, bench: Bench) -> None:
+        """Nobody can know before the label list is read; then it is no ghost on any message, and has no document."""
+        message_id, label = self.vanish(bench)
+        assert bench.checker.has_untold_labels()
+        assert bench.checker.differences() == []
+        bench.checker.tomorrow()
+        assert not bench.checker.has_untold_labels()
+        assert said(bench, f"The labels of message {message_id}")
+        assert said(bench, f"Label {label}: mirrored .*, in Gmail None")
+        self.take_off(bench, message_id)
+        assert not said(bench, "The labels of message")
+
+    def test_it_is_taken_off_at_any_time(self, bench: Bench) -> None:
+        """The copy is of a history id at which Gmail had it, and that is right."""
+        message_id, _ = self.vanish(bench)
+        self.take_off(bench, message_id)
+        assert bench.checker.differences() == []
+
+    def test_another_label_is_not_taken_off(self, bench: Bench) -> None:
+        """Only those that vanished may go without a record."""
+        message_id, label = self.vanish(bench)
+        message = bench.message(message_id, labelIds=[label])
+        change = changed(message, "labelsChanged", [], ["INBOX"])
+        with refused("but by record"):
+            bench.commit(message, bench.thread(message_id, message), bench.delta(change))
+
+    @pytest.mark.parametrize("wanted", [True, False])
+    def test_what_a_policy_says_of_it_is_open_until_tomorrow(self, bench: Bench, wanted: bool) -> None:
+        """Whether the label brought a message in or kept it out."""
+        message_id, label = self.vanish(bench)
+        policy = Policy(label_ids=(label,)) if wanted else Policy(exclude_label_ids=(label,))
+        bench.checker.policy(policy)
+        bench.state = replace(bench.state, policy=policy)
+        assert not said(bench, f"Message {message_id} is m")
+        bench.checker.tomorrow()
+        assert said(bench, f"Message {message_id} is mirrored, but the policy excludes it") is wanted
+
+    def test_the_whole_list_is_mirrored_tomorrow(self, bench: Bench) -> None:
+        """Colours included, whether a message carries the label or not."""
+        label = bench.gmail.create_label("Nobody's")
+        bench.gmail.recolor_label(label, {"textColor": "#000000", "backgroundColor": "#ffffff"})
+        assert bench.checker.differences() == []
+        bench.checker.tomorrow()
+        assert said(bench, f"Label {label}: mirrored None, in Gmail .*#ffffff")
 
 
 class TestSparing:

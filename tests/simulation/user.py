@@ -11,10 +11,14 @@ from random import Random
 from local.gmail.mailbox import Mailbox
 from tests.simulation import mails
 from tests.simulation.gmail import Post, Telling
+from tests.simulation.mails import LARGE
 from tests.simulation.story import Story
 
 LABELS = ("STARRED", "IMPORTANT", "UNREAD", "INBOX")
 POISONS = ("500", "unreadable")
+# How many of the newest days somebody may want; imported mail is up to forty days old.
+DAYS = (1, 1, 2, 30)
+COLORS = tuple({"textColor": "#ffffff", "backgroundColor": shade} for shade in ("#16a765", "#fb4c2f"))
 
 Act = Callable[[], None]
 
@@ -29,6 +33,9 @@ class User:
         self._story = story
         self._drafts: list[str] = []
         self._labels = list(LABELS)
+        # Some get the same large mail again and again, and shift it about.
+        self.shifting = rng.random() < 0.25
+        self._mail = rng.sample(mails.LARGE_SOURCES, 2) if self.shifting else mails.SOURCES
         # How the user is: what each may do, and how often.
         self._acts: list[tuple[Act, float]] = [
             (self.receives, 30),
@@ -38,16 +45,23 @@ class User:
             (self.untrashes, 6),
             (self.changes_his_mind, 4),
             (self.deletes, 8),
+            (self.moves_by_copying, 80 if self.shifting else 2),
             (self.deletes_many, 2),
             (self.saves_a_draft, 4),
             (self.sends_a_draft, 2),
             (self.marks_as_spam, 3),
-            (self.makes_a_label, 2),
-            (self.deletes_a_label, 1),
+            (self.makes_a_label, tidy := rng.choice([2, 2, 6, 20])),
+            (self.deletes_a_label, tidy / 2),
+            (self.changes_a_label, tidy / 4),
             (self.merges_threads, 6),
             (self.loses_history, rng.choice([0, 0, 2, 8])),
             (self.loses_page_tokens, rng.choice([0, 2])),
         ]
+
+    @property
+    def own_labels(self) -> list[str]:
+        """Those of them that the user made."""
+        return self._labels[len(LABELS) :]
 
     @property
     def labels(self) -> list[str]:
@@ -80,11 +94,17 @@ class User:
         messages = self._gmail._state.messages
         return self._rng.choice([i for i, m in messages.items() if label is None or label in m.label_ids])
 
+    def tidies(self) -> None:
+        """Put a label or two on what there is."""
+        for _ in range(self._rng.choice([1, 2])):
+            with suppress(ValueError, IndexError):
+                self.makes_a_label()
+
     def receives(self) -> None:
         """A message arrives."""
         rng = self._rng
         labels = rng.choice([["INBOX", "UNREAD"], ["INBOX"], ["SPAM"], ["INBOX", rng.choice(self._labels)], []])
-        message_id = self._gmail.deliver(rng.choice(mails.SOURCES), label_ids=list(dict.fromkeys(labels)))
+        message_id = self._gmail.deliver(rng.choice(self._mail), label_ids=list(dict.fromkeys(labels)))
         mails.prepare(self._gmail._state.messages[message_id])
         self._tell(f"receives {message_id} {' '.join(labels)}")
         if self._post.moody:
@@ -92,10 +112,14 @@ class User:
 
     def imports(self) -> None:
         """A message arrives that is older than it looks: imported from elsewhere, with the date that it had there."""
-        rng = self._rng
-        date = self._post.way.hub.now() - timedelta(seconds=rng.choice([30, 3600, 86_400 * 40]) * rng.random())
+        rng, now = self._rng, self._post.way.hub.now()
+        date = now - timedelta(seconds=rng.choice([30, 3600, 86_400 * 40]) * rng.random())
+        if rng.random() < 0.3:
+            # At midnight it will be too old for somebody.
+            midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+            date = midnight - timedelta(days=rng.choice(DAYS), seconds=100 * (rng.random() - 0.5))
         labels = rng.choice([["INBOX"], [rng.choice(self._labels)], []])
-        message_id = self._gmail.deliver(rng.choice(mails.SOURCES), label_ids=labels, internal_date=date)
+        message_id = self._gmail.deliver(rng.choice(self._mail), label_ids=labels, internal_date=date)
         mails.prepare(self._gmail._state.messages[message_id])
         self._tell(f"imports {message_id} of {date} {' '.join(labels)}")
 
@@ -149,6 +173,24 @@ class User:
         self._gmail.delete([message_id])
         self._tell(f"deletes {message_id}")
 
+    def moves_by_copying(self) -> None:
+        """A message is deleted, and sooner or later a copy of it comes: so do programs that know no other way."""
+        message_id = self._one()
+        original = self._gmail._state.messages[message_id]
+
+        def copies() -> None:
+            copy = self._gmail.deliver(original.raw, label_ids=("INBOX",))
+            mails.prepare(self._gmail._state.messages[copy])
+            self._tell(f"copies {message_id} as {copy}")
+
+        delay = self._rng.choice([0.0, 5.0, 300.0]) * self._rng.random()
+        if delay == 0.0 and self._rng.random() < 0.5:
+            copies()
+        else:
+            self._post.way.hub.at(delay, copies)
+        self._gmail.delete([message_id])
+        self._tell(f"deletes {message_id}")
+
     def deletes_many(self) -> None:
         ids = self._some(20)
         self._gmail.delete(ids)
@@ -158,7 +200,7 @@ class User:
         before = self._drafts.pop() if self._drafts and self._rng.random() < 0.7 else None
         if before not in self._gmail._state.messages:
             before = None
-        saved = self._gmail.save_draft(self._rng.choice(mails.SOURCES), before)
+        saved = self._gmail.save_draft(self._rng.choice(self._mail), before)
         mails.prepare(self._gmail._state.messages[saved])
         self._drafts.append(saved)
         self._tell(f"saves draft {saved}" + (f" in place of {before}" if before else ""))
@@ -177,10 +219,28 @@ class User:
         self._tell(f"puts the new label {label} on {message_id}")
 
     def deletes_a_label(self) -> None:
+        """A label goes. Google does not say whether history has a word of its messages: here it has, or not."""
         label = self._labels[len(LABELS) :][-1]
         self._labels.remove(label)
-        self._gmail.delete_label(label)
-        self._tell(f"deletes the label {label}")
+        self._post.checker.vanished(label)
+        if self._rng.random() < 0.5:
+            self._gmail.delete_label(label)
+            self._tell(f"deletes the label {label}")
+            return
+        for message in self._gmail._state.messages.values():
+            if label in message.label_ids:
+                message.label_ids.remove(label)
+        self._gmail._state.labels.remove(label)
+        self._post.checker.untold(label)
+        self._post.way.faults.note("label deleted in silence")
+        self._tell(f"deletes the label {label} in silence")
+
+    def changes_a_label(self) -> None:
+        """A label gets other colours, or none, of which history has no word."""
+        label = self._rng.choice(self._labels[len(LABELS) :])
+        self._gmail.recolor_label(label, self._rng.choice([*COLORS, None]))
+        self._post.checker.untold(label)
+        self._tell(f"changes the colours of the label {label}")
 
     def merges_threads(self) -> None:
         threads = list(self._gmail._state.threads)
@@ -206,6 +266,9 @@ class User:
         gmail.history_lag = timedelta(seconds=rng.choice([0, 0, 0, 2, 40]))
         gmail.get_lag = timedelta(seconds=rng.choice([0, 0, 0, 2, 40, 150]))
         gmail.empty_page_chance = rng.choice([0.0, 0.0, 0.3])
+        # What is larger comes behind an attachment id.
+        gmail.inline_bytes = rng.choice([None, None, 100, 2 * LARGE])
+        gmail.lists_colors = rng.random() < 0.3
         self._post.moody = rng.random() < 0.15
         tellings: tuple[Telling, ...] = ("then", "then", "then", "then", "now", "never")
         self._post.telling = rng.choice(tellings)

@@ -1,12 +1,16 @@
 """The way a port call takes: its turn, and the deaths and naps that wait on it.
 
 Knows: that a worker may die before a call takes effect or after it, alone or with all that runs on its instance, and
-may sleep so long that its lease expires. Does not know: what is called.
+may sleep so long that its lease expires; and that it is worst before something is deleted for good. Does not know: what
+else is called.
 """
 
 from tests.simulation.faults import Faults
 from tests.simulation.hub import Hub, Task
 from tests.simulation.story import Story
+
+# What a worker asks of the bucket before it deletes something, and that.
+SLOW = frozenset({"version", "delete"})
 
 
 class Way:
@@ -22,6 +26,8 @@ class Way:
         task = self.hub.pause(call)
         faults = self.faults
         if faults.rates:
+            if call in SLOW and faults.strikes("bucket slow"):
+                self.hub.sleep(20 + 400 * self.hub.rng.random())
             if faults.strikes("napped"):
                 self.hub.sleep(20 + 400 * self.hub.rng.random())
             if faults.strikes("killed before"):

@@ -20,16 +20,17 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
 from random import Random
 
 from mailmirror.app import App
 from mailmirror.errors import MailmirrorError
+from mailmirror.keep import Kept
 from mailmirror.lease import Pace
-from mailmirror.model import Policy
+from mailmirror.model import ContentKept, Policy
 from mailmirror.quota import PRICES
 from mailmirror.reconcile import Recovery
 
@@ -41,9 +42,9 @@ from tests.simulation.administrators import Administrators, Answer
 from tests.simulation.calm import SWEEP_SECONDS, Calm, paused
 from tests.simulation.checker import Checker
 from tests.simulation.database import Database
-from tests.simulation.faults import NOTIFICATION, PUBSUB, Faults
+from tests.simulation.faults import BLOBS, DEATH, NOTIFICATION, PUBSUB, STORE, Faults
 from tests.simulation.gmail import Accounts, Post
-from tests.simulation.hub import Circles, Hub, Task
+from tests.simulation.hub import START, Circles, Hub, Task
 from tests.simulation.meter import Meter
 from tests.simulation.outside import Objects, Outbox
 from tests.simulation.pubsub import Letter, PubSub, envelope
@@ -55,6 +56,10 @@ from tests.simulation.way import Way
 
 ADDRESSES = ("ada@example.com", "bob@example.com")
 INSTANCES = 3
+MIDNIGHT = datetime(2026, 11, 21, tzinfo=UTC)
+NAPS = ("napped", "bucket slow")
+# Whom one of these befalls may leave objects behind that no message names.
+TROUBLES = frozenset({*STORE, *BLOBS, *DEATH})
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +139,7 @@ class World:
         self.users: dict[str, User] = {}
         self.units_per_minute = rng.choice([500, 1_000, 6_000, 6_000_000])
         self.units_per_day = rng.choice([300, 1000]) if rng.random() < 0.04 else None
+        self.kept = Kept("metadata" if rng.random() < 0.04 else "full", "store" if rng.random() < 0.3 else "none")
         for address in ADDRESSES[: rng.choice([1, 1, 1, 2])]:
             self._move_in(address, way)
         self.way = way
@@ -146,7 +152,14 @@ class World:
         accounts = Accounts(self.hub, self.posts, self.units_per_minute, self.units_per_day)
         step = timedelta(seconds=rng.choice([1, 20, 480, 480]))
         recovery: Recovery = "full" if rng.random() < 0.1 else "thread-history"
-        self.apps = [self._app(store, accounts, step, recovery) for _ in range(INSTANCES)]
+        # Those at work for a deployment that was replaced.
+        self.outgoing: list[Task] = []
+        self._deploy = partial(self._app, store, accounts, step, recovery)
+        self.apps = [self._deploy() for _ in range(INSTANCES)]
+        for checker in self.checkers.values():
+            checker.deployed(self.kept.content)
+            checker.settled()
+            checker.on_event = self.faults.note
         self.administrators = Administrators(self.hub, self.users, self.memory.states, self._call, self.faults.note)
 
     def _app(self, store: Database, accounts: Accounts, step: timedelta, recovery: Recovery) -> App:
@@ -164,6 +177,7 @@ class World:
             units_per_minute=self.units_per_minute,
             units_per_day=self.units_per_day,
             recovery=recovery,
+            kept=self.kept,
         )
 
     def _move_in(self, address: str, way: Way) -> None:
@@ -172,7 +186,8 @@ class World:
         if rng.random() < 0.1:
             # The next ids have one digit more.
             gmail._state.log.head = gmail._state.log.floor = 10 ** rng.choice([5, 6]) - rng.randrange(1, 300)
-        checker = Checker(address, gmail, self.memory, self.objects.data, self.units_per_day)
+        stores = self.kept.attachments == "store"
+        checker = Checker(address, gmail, self.memory, self.objects.data, self.units_per_day, stores=stores)
         append = gmail._state.log.append
 
         def recorded(record: Record) -> None:
@@ -204,6 +219,11 @@ class World:
             for _ in range(40 if rng.random() < 0.03 else rng.choice([0, 1, 2, 6])):
                 user.receives()
             user.moods()
+            if rng.random() < 0.3:
+                user.tidies()
+        if rng.random() < 0.15:
+            # Midnight comes during the storm, or soon after.
+            hub.run((MIDNIGHT - START).total_seconds() - rng.choice([10.0, 60.0, 900.0]) * rng.random())
         self.faults.draw()
         hub.pace = rng.choice([0.05, 0.5, 3.0])
         length = rng.choice([20.0, 120.0, 900.0, 2400.0])
@@ -216,7 +236,9 @@ class World:
             hub.at(length * rng.random(), self.renew)
         if rng.random() < 0.1:
             self._revokes(length)
-        hub.run(length)
+        if rng.random() < 0.05:
+            hub.at(length * rng.random(), self._redeploys)
+        hub.run(hub.seconds + length)
         if rng.random() < 0.03:
             self._nobody_sweeps()
 
@@ -232,7 +254,7 @@ class World:
         span = rng.choice([length, length, 10.0])
         first = (length - span) * rng.random()
         for user in self.users.values():
-            for _ in range(rng.choice([1, 3, 5, 12])):
+            for _ in range(12 if user.shifting else rng.choice([1, 3, 5, 12])):
                 hub.at(first + span * rng.random(), user.act)
         for _ in range(rng.choice([0, 0, 1, 3])):
             hub.at(length * rng.random(), self._adversary)
@@ -260,6 +282,17 @@ class World:
         for user in self.users.values():
             user.act()
 
+    def _redeploys(self) -> None:
+        """Another deployment keeps more or less of each message; workers of the old one end what they began."""
+        content: ContentKept = "metadata" if self.kept.content == "full" else "full"
+        self.kept = replace(self.kept, content=content)
+        self.outgoing = list(self.hub.tasks.values())
+        self.apps[:] = [self._deploy() for _ in range(INSTANCES)]
+        for checker in self.checkers.values():
+            checker.deployed(content)
+        self.story.tell("operator", f"deploys GMAIL_CONTENT={content}")
+        self.faults.note("content redeployed")
+
     def _revokes(self, length: float) -> None:
         """Take access away, and give it back within the storm."""
         post = self.rng.choice(list(self.posts.values()))
@@ -280,8 +313,11 @@ class World:
 
     def _disturbed(self, kind: str) -> None:
         self.hub.trail.append(kind)
+        if kind in TROUBLES and self.hub.current is not None:
+            for checker in self.checkers.values():
+                checker.bucket.unlucky(self.hub.current)
         # Who naps wakes up: that is no reason to lose anything.
-        if kind not in PUBSUB and kind not in NOTIFICATION and kind != "napped":
+        if kind not in PUBSUB and kind not in NOTIFICATION and kind not in NAPS:
             self.disturbances += 1
             self.owed.clear()
         for checker in self.checkers.values():
