@@ -173,7 +173,8 @@ class Demo:
 
 def compare(stack: Stack, mailbox: str = MAILBOX) -> list[truth.Row]:
     """Compare a mailbox, the demonstration's if no other is named, with its mirror, wherever that is stored."""
-    return truth.compare(sides.read_truth(stack.gmail, mailbox), read_mirror(stack, mailbox))
+    stores = stack.settings.attachments == "store"
+    return truth.compare(sides.read_truth(stack.gmail, mailbox), read_mirror(stack, mailbox), stores=stores)
 
 
 def read_mirror(stack: Stack, mailbox: str) -> sides.Mirror:

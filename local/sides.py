@@ -49,6 +49,7 @@ class Truth:
         everything: all messages there are.
         policy: as the mailbox document has it; without one, everything but drafts.
         bare: whether the deployment mirrors no content, whatever the policy says.
+        stores: whether it keeps the bytes of attachments.
         at: which day it is, where the policy wants the newest days.
         messages: those that the policy wants, as it wants them.
         threads: which of them make a thread.
@@ -59,6 +60,7 @@ class Truth:
     history_id: int
     policy: Document = field(default_factory=dict)
     bare: bool = False
+    stores: bool = False
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     messages: Documents = field(init=False)
     threads: Mapping[str, frozenset[str]] = field(init=False)

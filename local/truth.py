@@ -37,13 +37,14 @@ class Row:
     differences: tuple[str, ...] = ()
 
 
-def compare(truth: Truth, mirror: Mirror, at: datetime | None = None) -> list[Row]:
+def compare(truth: Truth, mirror: Mirror, at: datetime | None = None, *, stores: bool = False) -> list[Row]:
     """Compare everything that the mailbox's policy wants; both sides must be at rest.
 
     Args:
         truth: the mailbox.
         mirror: its mirror.
         at: which day it is; None: today.
+        stores: whether the deployment keeps the bytes of attachments.
     """
     truth = Truth(
         truth.everything,
@@ -51,6 +52,7 @@ def compare(truth: Truth, mirror: Mirror, at: datetime | None = None) -> list[Ro
         truth.history_id,
         mirror.mailbox.get("policy") or {},
         bare=mirror.mailbox.get("content") == "metadata",
+        stores=stores,
         at=at or truth.at,
     )
     parts = (
@@ -187,9 +189,12 @@ def _attachments(truth: Truth, mirror: Mirror) -> Row:
         stored = sorted([each.get(name) for name in names] for each in document.get("attachments", ()))
         if stored != expected:
             found.append(f"{message_id}: {stored}, not {expected}")
+        with_bytes = sum(each.get("uri") is not None for each in document.get("attachments", ()))
+        if with_bytes != (len(stored) if truth.stores else 0):
+            found.append(f"{message_id}: of {len(stored)} attachments {with_bytes} are kept with their bytes")
         in_mailbox += len(expected)
         in_mirror += len(stored)
-        kept += sum(each.get("uri") is not None for each in document.get("attachments", ()))
+        kept += with_bytes
     bytes_kept = f", {kept:,} with their bytes" if kept else ""
     return Row("attachments", f"{in_mailbox:,}", f"{in_mirror:,}{bytes_kept}", tuple(found))
 

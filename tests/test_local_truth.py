@@ -18,9 +18,9 @@ from local.truth import Row, compare
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 LATER = datetime(2026, 11, 20, 13, tzinfo=UTC)
-OBJECTS = (b'{"text": "long", "html": ""}', b"%PDF")
-LARGE, FILE = (f"a@x/{hashlib.sha256(data).hexdigest()}" for data in OBJECTS)
-BUCKET = {f"gs://bodies/{name}": data for name, data in zip((LARGE, FILE), OBJECTS, strict=True)}
+OBJECTS = (b'{"text": "long", "html": ""}', b"%PDF", b"\x89PNG\r")
+LARGE, FILE, SHOWN = (f"a@x/{hashlib.sha256(data).hexdigest()}" for data in OBJECTS)
+BUCKET = {f"gs://bodies/{name}": data for name, data in zip((LARGE, FILE, SHOWN), OBJECTS, strict=True)}
 GRACE = {"name": "Grace", "address": "grace@x"}
 STATE: dict[str, Any] = {
     "messages": {
@@ -72,9 +72,9 @@ def _documents() -> dict[str, Any]:
                 "body": {"text": "", "html": "", "stored": "storage", "uri": f"gs://bodies/{LARGE}"},
                 "attachments": [
                     {**PDF, "kind": "file", "uri": f"gs://bodies/{FILE}"},
-                    {**PICTURE, "kind": "inline", "uri": None},
+                    {**PICTURE, "kind": "inline", "uri": f"gs://bodies/{SHOWN}"},
                 ],
-                "objects": sorted([LARGE, FILE]),
+                "objects": sorted([LARGE, FILE, SHOWN]),
             },
         },
         "threads": {
@@ -152,7 +152,7 @@ def _change(
 
 
 def _compared(documents: dict[str, Any], at: datetime = AT) -> dict[str, Row]:
-    rows = compare(Truth.from_state(STATE), Mirror(**documents, read=BUCKET.get), at)
+    rows = compare(Truth.from_state(STATE), Mirror(**documents, read=BUCKET.get), at, stores=True)
     return {row.name: row for row in rows}
 
 
@@ -211,7 +211,7 @@ def test_a_sender_that_nobody_vouches_for_is_not_compared() -> None:
     state["messages"]["m1"]["from"] = None
     documents["messages"]["m1"]["headers"]["from"] = {"name": "", "address": "nobody knows"}
     documents["threads"]["t1"]["participants"] = [{"name": "", "address": "nobody knows"}, GRACE]
-    rows = compare(Truth.from_state(state), Mirror(**documents, read=BUCKET.get), AT)
+    rows = compare(Truth.from_state(state), Mirror(**documents, read=BUCKET.get), AT, stores=True)
     assert [row.differences for row in rows if row.differences] == []
 
 
@@ -297,6 +297,9 @@ Plant = Callable[[dict[str, Any]], object]
         ),
         pytest.param("attachments", "m3", lambda d: d["messages"]["m3"]["attachments"].pop(), id="attachment-missing"),
         pytest.param(
+            "attachments", "m3", lambda d: d["messages"]["m3"]["attachments"][0].update(uri=None), id="bytes-not-kept"
+        ),
+        pytest.param(
             "objects in the bucket", "m3", lambda d: d["messages"]["m3"]["objects"].pop(), id="object-not-named"
         ),
         pytest.param(
@@ -349,7 +352,10 @@ def test_a_planted_difference_is_reported_with_its_id(row: str, names: str, plan
 def test_an_object_holds_what_its_name_says() -> None:
     """Bytes that are not those of the name are a difference, be they ever so readable."""
     wrong = BUCKET | {f"gs://bodies/{LARGE}": b'{"text": "long", "html":""}'}
-    rows = {row.name: row for row in compare(Truth.from_state(STATE), Mirror(**_documents(), read=wrong.get), AT)}
+    rows = {
+        row.name: row
+        for row in compare(Truth.from_state(STATE), Mirror(**_documents(), read=wrong.get), AT, stores=True)
+    }
     assert rows["objects in the bucket"].differences == (f"m3: {LARGE} holds something else",)
     assert rows["characters of bodies"].differences == ()
 

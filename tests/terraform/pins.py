@@ -1,6 +1,6 @@
 """functions/requirements.txt out of a lock: the hashes of the files that a function, or who tests it, installs.
 
-Knows: which wheels serve the Pythons that pyproject.toml allows, on Linux and macOS; one for each of them is enough,
+Knows: which wheels serve the Pythons that pyproject.toml allows on Linux, where functions run; one for each is enough,
 and where one serves all it is the only one. Does not know: how versions are chosen. The hashes of all files there are
 would be a seventh of the bundle.
 
@@ -22,7 +22,7 @@ from tests.test_repository import ROOT, RUNTIME
 # The newest Python that there are wheels for.
 NEWEST = 14
 # Systems by what a wheel's platform looks like.
-SYSTEMS = (r"manylinux.*_x86_64", r"manylinux.*_aarch64", r"macosx_.*_(arm64|universal2)")
+SYSTEMS = (r"manylinux.*_x86_64", r"manylinux.*_aarch64")
 
 
 def serves(tag: Tag, python: str, system: str) -> bool:
