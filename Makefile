@@ -20,8 +20,6 @@ requires-python = ">=3.11"
 [tool.uv]
 environments = [
     "sys_platform == 'linux' and platform_machine == 'x86_64'",
-    "sys_platform == 'linux' and platform_machine == 'aarch64'",
-    "sys_platform == 'darwin'",
 ]
 endef
 export PINS_PROJECT

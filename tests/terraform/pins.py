@@ -1,6 +1,6 @@
 """functions/requirements.txt out of a lock: the hashes of the files that a function, or who tests it, installs.
 
-Knows: which wheels serve the Pythons that pyproject.toml allows on Linux, where functions run; one for each is enough,
+Knows: which wheels serve the Pythons that pyproject.toml allows where functions run; one for each is enough,
 and where one serves all it is the only one. Does not know: how versions are chosen. The hashes of all files there are
 would be a seventh of the bundle.
 
@@ -21,15 +21,15 @@ from tests.test_repository import ROOT, RUNTIME
 
 # The newest Python that there are wheels for.
 NEWEST = 14
-# Systems by what a wheel's platform looks like.
-SYSTEMS = (r"manylinux.*_x86_64", r"manylinux.*_aarch64")
+# What the platform of a wheel looks like where functions run.
+SYSTEM = r"manylinux.*_x86_64"
 
 
-def serves(tag: Tag, python: str, system: str) -> bool:
-    """Return whether a wheel of this tag can be installed by a Python, such as `cp311`, on a system."""
+def serves(tag: Tag, python: str) -> bool:
+    """Return whether a wheel of this tag can be installed by a Python, such as `cp311`."""
     stable = tag.abi == "abi3" and tag.interpreter.startswith("cp3") and int(tag.interpreter[3:]) <= int(python[3:])
     known = (tag.interpreter, tag.abi) in ((python, python), (python, "none"), ("py3", "none")) or stable
-    return known and (tag.platform == "any" or re.fullmatch(system, tag.platform) is not None)
+    return known and (tag.platform == "any" or re.fullmatch(SYSTEM, tag.platform) is not None)
 
 
 def chosen(package: dict[str, Any], pythons: list[str]) -> list[str]:
@@ -39,12 +39,9 @@ def chosen(package: dict[str, Any], pythons: list[str]) -> list[str]:
     everywhere = [name for name in wheels if any(tag.platform == "any" and tag.abi == "none" for tag in tags[name])]
     found: dict[str, None] = {}
     for python in pythons:
-        for system in SYSTEMS:
-            # Of several for one system the oldest glibc is the least particular.
-            fitting = [
-                name for name in everywhere or sorted(wheels) if any(serves(t, python, system) for t in tags[name])
-            ]
-            found.update(dict.fromkeys(fitting[:1]))
+        # Of several the oldest glibc is the least particular.
+        fitting = [name for name in everywhere or sorted(wheels) if any(serves(tag, python) for tag in tags[name])]
+        found.update(dict.fromkeys(fitting[:1]))
     return [wheels[name] for name in found] or [package["sdist"]["hashes"]["sha256"]]
 
 

@@ -60,7 +60,7 @@ from mailmirror.ports import Keep
 from mailmirror.quota import PRICES, Budget, bucket
 
 if TYPE_CHECKING:
-    from mailmirror.adapters.gmail.accounts import GmailApiAccounts
+    from mailmirror.adapters.gmail import GmailApiAccounts
 
 Value = TypeVar("Value")
 
