@@ -25,7 +25,8 @@ Call = Callable[[str, str, Callable[[App], object], Callable[[Answer], None]], N
 
 # An administrator whose connect fails tries again after so many seconds.
 AGAIN_SECONDS = 20.0
-# Of labels that are not the user's own: Gmail's, and one that never was.
+# Labels that most mail has; and of those that are not the user's own, Gmail's, and one that never was.
+COMMON = ["INBOX", "UNREAD"]
 OTHER_LABELS = ("SPAM", "TRASH", "DRAFT", "SENT", "Label_404")
 
 
@@ -116,8 +117,8 @@ class Administrators:
 
     def _another(self, address: str) -> Policy:
         rng, user = self._rng, self._users[address]
-        labels = [*user.labels, *user.labels, *(2 * user.own_labels), *OTHER_LABELS]
-        excluded = rng.sample(labels, rng.choice([0, 0, 0, 1, 2]))
+        labels = [*user.labels, *user.labels, *(4 * user.own_labels), *OTHER_LABELS]
+        excluded = rng.sample(labels, rng.choice([0, 0, 1, 2]))
         policy = Policy(
             include_spam_trash=rng.random() < 0.6,
             drafts=rng.random() < 0.3,
@@ -126,7 +127,7 @@ class Administrators:
             newest_days=rng.choice(DAYS) if rng.random() < 0.25 else None,
             bodies=rng.random() < 0.8,
         )
-        only = rng.sample(labels, rng.choice([0, 1, 2, 2])) if rng.random() < 0.5 else []
+        only = rng.choice([COMMON, rng.sample(labels, rng.choice([0, 1, 2, 2]))]) if rng.random() < 0.5 else []
         # No policy asks for what it leaves out: that is bad input.
         kept = [label for label in dict.fromkeys(only) if label not in policy.excluded_labels()]
         return replace(policy, label_ids=tuple(kept))
@@ -136,7 +137,7 @@ class Administrators:
         dates = user.dates
         if dates and rng.random() < 0.5:
             # On the dot, or just after.
-            return moment(rng.choice(dates)) + timedelta(milliseconds=rng.choice([0, 0, 1, 400]))
+            return moment(rng.choice(dates)) + timedelta(milliseconds=rng.choice([0, 1, 400]))
         ago = rng.choice([-60.0, 0.0, 30.0, 600.0, 86_400.0, 86_400 * 30.0])
         return rng.choice([START, self._hub.now()]) - timedelta(seconds=ago)
 

@@ -47,8 +47,10 @@ EVENTS = (
 )
 
 # Calls of Gmail and the store are many, batches and notifications few.
-WEIGHTS = dict.fromkeys(NOTIFICATION + PUBSUB, 4.0) | dict.fromkeys((*BATCH, "page token expired"), 8.0)
+WEIGHTS = dict.fromkeys(NOTIFICATION + PUBSUB, 4.0) | dict.fromkeys(BATCH, 8.0)
 # Few policies name a date, and few mailboxes are purged.
+# Few listings have pages, and fewer are of several labels.
+WEIGHTS["page token expired"] = 30.0
 WEIGHTS |= dict.fromkeys((*SEARCH, *SECRETS, "bucket slow"), 50.0)
 WEIGHTS["history 404"] = 1 / 2
 # These start a listing again from its first page: more than a few, and none would ever end.

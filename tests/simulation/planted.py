@@ -613,11 +613,7 @@ PLANTED: tuple[Planted, ...] = (
     Planted(
         "listing by a label that somebody deleted",
         1600,
-        [
-            Patch(
-                "listing", "return all(labels.is_listed(hold.mailbox.labels, label) for label in named)", "return True"
-            )
-        ],
+        [Patch("listing", "return all(_is_there(hold, label) for label in sorted(named))", "return True")],
     ),
     Planted(
         "message that gets a label of the policy ignored",
@@ -737,11 +733,6 @@ PLANTED: tuple[Planted, ...] = (
         ],
     ),
     Planted(
-        "what a deleted label kept out stays out",
-        2000,
-        [Patch("ghosts", "if label_id in hold.mailbox.policy.exclude_label_ids:", "if not label_id:")],
-    ),
-    Planted(
         "colours of labels not asked for",
         2000,
         [Patch("adapters.gmail.client", "len(own) > COLORED or any(", "len(own) >= 0 or any(")],
@@ -749,7 +740,13 @@ PLANTED: tuple[Planted, ...] = (
     Planted(
         "too old is what is of the last day",
         2000,
-        [Patch("ageing", "if entry.internal_date < since\n", "if entry.internal_date < since.replace(hour=23)\n")],
+        [
+            Patch(
+                "ageing",
+                "    address = hold.mailbox.email_address\n",
+                "    since = since.replace(hour=23)\n    address = hold.mailbox.email_address\n",
+            )
+        ],
     ),
     Planted(
         "nothing becomes too old a second time",

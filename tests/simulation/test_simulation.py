@@ -38,6 +38,7 @@ FOUND = {
     2625: "A worker died between storing a policy and asking for the audit that follows it.",
     7556: "What a hint that never came true had hidden, and history showed seconds later, waited for the sweep.",
     7664: "A message that Gmail moved stopped a run whose steps are short: refused, and never tried again in time.",
+    7931: "A worker of the deployment before kept a body after the run that took bodies away: nobody came back to it.",
     8804: "A sync that somebody waited for ended with its run, and left a notification to the sweep.",
     9563: "A mailbox that was stopped was stopped again, and what that cost was forgotten.",
     25444: "A thread that got mail while threads were listed was in no page, and its labels stayed wrong.",

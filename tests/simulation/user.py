@@ -55,7 +55,7 @@ class User:
             (self.changes_a_label, tidy / 4),
             (self.merges_threads, 6),
             (self.loses_history, rng.choice([0, 0, 2, 8])),
-            (self.loses_page_tokens, rng.choice([0, 2])),
+            (self.loses_page_tokens, rng.choice([0, 2, 8])),
         ]
 
     @property
@@ -212,18 +212,18 @@ class User:
         self._tell(f"sends draft {draft} as {sent}")
 
     def makes_a_label(self) -> None:
+        ids = self._some(3)
         label = self._gmail.create_label(f"Label {self._rng.randrange(10**6)}")
         self._labels.append(label)
-        message_id = self._one()
-        self._gmail.modify([message_id], [label])
-        self._tell(f"puts the new label {label} on {message_id}")
+        self._gmail.modify(ids, [label])
+        self._tell(f"puts the new label {label} on {' '.join(ids)}")
 
     def deletes_a_label(self) -> None:
         """A label goes. Google does not say whether history has a word of its messages: here it has, or not."""
         label = self._labels[len(LABELS) :][-1]
         self._labels.remove(label)
         self._post.checker.vanished(label)
-        if self._rng.random() < 0.5:
+        if self._rng.random() < 0.3:
             self._gmail.delete_label(label)
             self._tell(f"deletes the label {label}")
             return

@@ -197,7 +197,7 @@ class World:
         gmail._state.log.append = recorded  # type: ignore[method-assign]
         gmail.on_notification = self._notified
         self.checkers[address] = checker
-        page = rng.choice([1, 3, 3, 500])
+        page = rng.choice([1, 1, 3, 500])
         self.posts[address] = Post(way, gmail, checker, self.meter, page, self.memory.states)
         self.users[address] = User(rng, self.posts[address], self.story)
 
@@ -219,12 +219,14 @@ class World:
             for _ in range(40 if rng.random() < 0.03 else rng.choice([0, 1, 2, 6])):
                 user.receives()
             user.moods()
-            if rng.random() < 0.3:
+            if rng.random() < 0.5:
                 user.tidies()
         if rng.random() < 0.15:
             # Midnight comes during the storm, or soon after.
             hub.run((MIDNIGHT - START).total_seconds() - rng.choice([10.0, 60.0, 900.0]) * rng.random())
         self.faults.draw()
+        if rng.random() < 0.5 and any(user.shifting for user in self.users.values()):
+            self.faults.rates["bucket slow"] = 0.3
         hub.pace = rng.choice([0.05, 0.5, 3.0])
         length = rng.choice([20.0, 120.0, 900.0, 2400.0])
         self._people(length)
@@ -258,7 +260,7 @@ class World:
                 hub.at(first + span * rng.random(), user.act)
         for _ in range(rng.choice([0, 0, 1, 3])):
             hub.at(length * rng.random(), self._adversary)
-        for _ in range(rng.choice([0, 0, 1, 2])):
+        for _ in range(rng.choice([0, 1, 1, 3])):
             hub.at(length * rng.random(), self._administrator)
         if rng.random() < 0.25:
             self._administrators_meet(first, span)
@@ -424,7 +426,7 @@ class World:
 
     def _administrator(self) -> None:
         people = self.administrators
-        act = people.changes_policy if self.rng.random() < 0.3 else people.triggers
+        act = people.changes_policy if self.rng.random() < 0.5 else people.triggers
         act(self.rng.choice(list(self.posts)))
 
     def _adversary(self) -> None:
