@@ -1012,7 +1012,7 @@ def seek_apart(bug: Planted, seeds: int | None = None) -> Found:
         check=False,
     )
     if not done.stdout:
-        raise RuntimeError(f"The process that seeks {bug.name!r} said nothing: {done.stderr[-2000:]}")
+        raise RuntimeError(f"The process that seeks {bug.name!r} ended with {done.returncode}: {done.stderr[-2000:]}")
     return Found(**json.loads(done.stdout.splitlines()[-1]))
 
 
