@@ -24,6 +24,18 @@ class When(Protocol):
         ...
 
 
+def at_call(number: int) -> When:
+    """Return when a worker dies: at its `number`th call, before and after counted alike."""
+    calls = 0
+
+    def when(name: str, *, after: bool) -> bool:
+        nonlocal calls
+        calls += 1
+        return calls == number
+
+    return when
+
+
 class KillingStore:
     """Passes every call on to a store, or another port, and kills when `when` says so.
 

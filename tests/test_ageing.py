@@ -8,7 +8,7 @@ import pytest
 from mailmirror import ageing
 from mailmirror.model import Policy
 
-from tests.killing import Killed, KillingStore, doomed
+from tests.killing import Killed, KillingStore, at_call, doomed
 from tests.world import ADA, World, mail, push
 
 DAY = 24 * 3600
@@ -289,14 +289,7 @@ def dies_at_call(number: int) -> bool:
     whether it came that far.
     """
     world = connected(days=4)
-    calls = 0
-
-    def when(name: str, *, after: bool) -> bool:
-        nonlocal calls
-        calls += 1
-        return calls == number
-
-    dying = doomed(world, when)
+    dying = doomed(world, at_call(number))
     world.clock.advance(DAY)
     world.app.sweep_mailboxes()
     try:

@@ -12,7 +12,7 @@ from mailmirror.errors import GmailUnavailable
 from mailmirror.labels import ABSENT, GONE, UNLISTED
 from mailmirror.model import Policy
 
-from tests.killing import Killed, KillingStore, doomed
+from tests.killing import Killed, KillingStore, at_call, doomed
 from tests.world import ADA, World, mail, push
 
 DAY = 24 * 3600
@@ -538,14 +538,7 @@ def dies_at_call(number: int) -> bool:
     world.connect(policy)
     for label in labels:
         forget(world, label)
-    calls = 0
-
-    def when(name: str, *, after: bool) -> bool:
-        nonlocal calls
-        calls += 1
-        return calls == number
-
-    dying = doomed(world, when)
+    dying = doomed(world, at_call(number))
     world.clock.advance(DAY)
     world.app.renew_watches()
     try:

@@ -11,7 +11,7 @@ from mailmirror.app import App
 from mailmirror.keep import Kept
 from mailmirror.model import Policy, Run
 
-from tests.killing import Killed, doomed
+from tests.killing import Killed, at_call, doomed
 from tests.world import ADA, World, mail, push
 
 LARGE = "All work and no play. " * 20_000
@@ -240,15 +240,8 @@ def dies_at_call(before: Kept, after: Kept, number: int) -> bool:
     """
     world = filled(before, messages=2)
     world.connect()
-    calls = 0
-
-    def when(name: str, *, after: bool) -> bool:
-        nonlocal calls
-        calls += 1
-        return calls == number
-
     deployed(world, after)
-    dying = doomed(world, when)
+    dying = doomed(world, at_call(number))
     world.clock.advance(20 * 60)
     world.app.sweep_mailboxes()
     try:

@@ -12,7 +12,7 @@ from mailmirror.errors import GmailUnavailable
 from mailmirror.model import Policy, Run
 
 from tests.clock import VirtualClock
-from tests.killing import Killed, KillingStore
+from tests.killing import Killed, KillingStore, at_call
 from tests.meanwhile import Meanwhile
 from tests.world import ADA, World, mail, push
 
@@ -565,14 +565,7 @@ def dies_at_call(name: str, number: int) -> bool:
     }[name]
     world.connect(before)
     world.app.connect(ADA, policy)
-    calls = 0
-
-    def when(name: str, *, after: bool) -> bool:
-        nonlocal calls
-        calls += 1
-        return calls == number
-
-    world.store = KillingStore(world.sqlite, when)
+    world.store = KillingStore(world.sqlite, at_call(number))
     doomed = world.worker("doomed")
     world.store = world.sqlite
     try:

@@ -125,6 +125,11 @@ def weigh_attachment(attachment: Attachment) -> int:
     return _OVERHEAD + sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
 
 
+def given(attachment: Attachment, data: bytes | None) -> bytes | None:
+    """Return the bytes, None if Gmail has none: it takes a message within a message apart."""
+    return None if not data and (attachment.size or attachment.kind == "message") else data
+
+
 def _attachment(found: Found, shown: Collection[str] | None) -> Attachment:
     node = found.node
     return Attachment(

@@ -18,7 +18,7 @@ from functools import partial
 from hashlib import sha256
 
 from mailmirror import text
-from mailmirror.attachments import ATTACHMENTS_BYTES, weigh_attachment
+from mailmirror.attachments import ATTACHMENTS_BYTES, given, weigh_attachment
 from mailmirror.charset import clip
 from mailmirror.content import INLINE_BYTES, Content, File, Part, TextPart
 from mailmirror.model import (
@@ -165,8 +165,8 @@ class Keeper:
         if part.attachment_id:
             self._renew()
             data = fetch(part.attachment_id)
-        # Gmail takes a message within a message apart and has no bytes of it.
-        if data is None or (not data and (part.size or file.attachment.kind == "message")):
+        data = given(file.attachment, data)
+        if data is None:
             return None
         return bucket.put(sha256(data).hexdigest(), _cut(data), "application/octet-stream")
 

@@ -193,7 +193,7 @@ class Hold:
         settled = {change.message_id for change in part.changes} | {item.id for item in park} | {self._in_hand}
         if not settled.isdisjoint(mailbox.suspect):
             changed["suspect"] = {i: n for i, n in mailbox.suspect.items() if i not in settled}
-        brought = any(write.path[0] == "messages" and write.kind in ("create", "put") for write in part.writes)
+        brought = any(write.brings is not None for write in part.writes)
         if brought and mailbox.policy.bodies and mailbox.content != self.kept.content:
             # Which deployment is later nobody knows: a run follows.
             changed["content"] = "mixed"

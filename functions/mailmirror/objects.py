@@ -14,7 +14,7 @@ An object without a message may stay: its worker died, lost its lease or got no 
 content uses it again, and it goes with the mailbox at the latest.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from mailmirror.errors import StoreUnavailable
@@ -69,17 +69,13 @@ class Objects:
         """
         for write in writes:
             # Not by a deletion: the message may be on its way into another thread.
-            if write.path[0] == "messages" and write.kind in ("create", "put"):
-                self._in_hand.pop(write.path[1], None)
+            if write.brings is not None:
+                self._in_hand.pop(write.brings, None)
         # Looked at again when the lease ends.
         spared = set() if release else self._names_in_hand()
         going = [name for name in leaving if name not in spared]
         for start in range(0, len(going), _NAMES):
-            names = going[start : start + _NAMES]
-            named = self._store.named_objects(self._mailbox, names)
-            for name in names:
-                if name not in named:
-                    self._blobs.delete(name, leaving[name])
+            self._delete_unnamed({name: leaving[name] for name in going[start : start + _NAMES]})
             if not release:
                 self._renew()
 
@@ -98,11 +94,14 @@ class Objects:
             if state is not None and state.wanted != "purged":
                 return
             # What a document names the purge will find.
-            named = self._store.named_objects(self._mailbox, versions)
-            for name, version in versions.items():
-                if name not in named:
-                    self._blobs.delete(name, version)
+            self._delete_unnamed(versions)
         self._in_hand.clear()
+
+    def _delete_unnamed(self, versions: Mapping[str, int]) -> None:
+        named = self._store.named_objects(self._mailbox, versions)
+        for name, version in versions.items():
+            if name not in named:
+                self._blobs.delete(name, version)
 
     def _names_in_hand(self) -> set[str]:
         return {name for names in self._in_hand.values() for name in names}

@@ -98,9 +98,14 @@ def text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
+def base64_digits(data: bytes) -> bytes:
+    """Return what is of either alphabet, in the standard one."""
+    return data.translate(_STANDARD_ALPHABET, _NOT_BASE64)
+
+
 def from_base64(data: str) -> bytes:
     """Return the bytes of either base64, padded or not; of broken base64 what can be read."""
-    digits = data.encode("ascii", "ignore").translate(_STANDARD_ALPHABET, _NOT_BASE64)
+    digits = base64_digits(data.encode("ascii", "ignore"))
     if len(digits) % 4 == 1:
         digits = digits[:-1]
     return binascii.a2b_base64(digits + b"=" * (-len(digits) % 4))

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mailmirror import mailboxes
+from mailmirror.attachments import given
 from mailmirror.documents import from_document
 from mailmirror.errors import AttachmentGone, NotMirrored, Throttled, UnknownMailbox
 from mailmirror.log import log
@@ -91,8 +92,7 @@ class Attachments:
         if until is not None and until > self._clock.now():
             raise Throttled(f"Gmail's quota for {name} is used up.", until)
         gmail = self._accounts.open(name, mailbox.quota)
-        data = gmail.part(message_id, attachment.part_id)
-        # Gmail takes a message within a message apart, and may have no bytes of the whole.
-        if data is None or (not data and (attachment.size or attachment.kind == "message")):
+        data = given(attachment, gmail.part(message_id, attachment.part_id))
+        if data is None:
             raise AttachmentGone(f"Gmail does not have the bytes of this attachment of message {message_id}.")
         return data, gmail.spent

@@ -34,6 +34,12 @@ class Write:
     path: Path
     data: Document | None = None
 
+    @property
+    def brings(self) -> MessageId | None:
+        """The message whose whole document it writes."""
+        whole = self.path[0] == "messages" and self.kind in ("create", "put")
+        return self.path[1] if whole else None
+
 
 @dataclass(frozen=True, slots=True)
 class Slice:

@@ -687,7 +687,7 @@ PLANTED: tuple[Planted, ...] = (
     Planted(
         "object deleted that another message names",
         2000,
-        [Patch("objects", "named = self._store.named_objects(self._mailbox, names)", "named: set[str] = set()")],
+        [Patch("objects", "named = self._store.named_objects(self._mailbox, versions)", "named: set[str] = set()")],
     ),
     Planted(
         "object deleted in whatever version it is there",
@@ -695,9 +695,9 @@ PLANTED: tuple[Planted, ...] = (
         [
             Patch(
                 "objects",
-                "                if name not in named:\n                    self._blobs.delete(name, leaving[name])",
-                "                if name not in named:\n"
-                "                    self._blobs.delete(name, self._blobs.version(name) or 0)",
+                "            if name not in named:\n                self._blobs.delete(name, version)",
+                "            if name not in named:\n"
+                "                self._blobs.delete(name, self._blobs.version(name) or 0)",
             )
         ],
     ),

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator
 from io import BytesIO
 from typing import Any
 
+from mailmirror.payload import base64_digits
+
 _NAME = re.compile(rb'(?<=[{,\s])"data"\s{0,8}:\s{0,8}"')
 # More than the name: where a piece ends, it may not be whole.
 _NAME_BYTES = 32
@@ -27,11 +29,6 @@ _ESCAPE = re.compile(rb'\\(u[0-9a-fA-F]{4}|["\\/bfnrt])')
 _WITH_ESCAPES = re.compile(rb'(?:[^"\\]++|\\u[0-9a-fA-F]{4}|\\["\\/bfnrt])*+')
 # `\u` and four digits.
 _LONGEST_ESCAPE = 6
-
-_NOT_BASE64 = bytes(
-    byte for byte in range(256) if byte not in b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_"
-)
-_STANDARD_ALPHABET = bytes.maketrans(b"-_", b"+/")
 
 
 class Base64:
@@ -44,7 +41,7 @@ class Base64:
 
     def feed(self, piece: bytes) -> None:
         """Decode what is of the alphabet."""
-        digits = self._rest + piece.translate(_STANDARD_ALPHABET, _NOT_BASE64)
+        digits = self._rest + base64_digits(piece)
         whole = len(digits) - len(digits) % 4
         self._bytes.write(binascii.a2b_base64(memoryview(digits)[:whole]))
         self._rest = digits[whole:]
