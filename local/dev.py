@@ -3,6 +3,7 @@
 Knows: what one types to deliver mail and to look at the mirror. Does not know: how the stack works.
 """
 
+import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from local.emulators import EmulatorsMissing
 from local.owner import MAILBOX, Mail, Owner
 from local.process import ProcessFailed
 from local.stack import PROJECT, Settings, Stack, call
+from mailmirror_cli.target import VARIABLES
 
 
 def run(options: Namespace) -> int:
@@ -53,21 +55,27 @@ def _fill(stack: Stack, options: Namespace) -> None:
 
 def _explain(stack: Stack, directory: Path) -> str:
     box = MAILBOX
-    manage, trigger = stack.url("manage_mailboxes"), stack.url("trigger_sync")
+    functions = {name: stack.url(name) for name in VARIABLES}
     mail_source = r"printf 'From: bob@example.com\r\nSubject: Hello\r\n\r\nHi Ada\r\n' | base64 | tr -d '\n'"
     where = f"SQLite file      {stack.sqlite}" if stack.sqlite else f"Firestore        {stack.firestore} ({PROJECT})"
     commands = {
         "Deliver a mail": f"""curl -s {stack.gmail}/control/mailboxes/{box}/deliver \\
     -d '{{"messages":[{{"raw":"'$({mail_source})'"}}]}}'""",
-        "How is the mailbox": f"curl -s {manage}/mailboxes/{box}",
-        "Full sync": f"curl -s -X POST '{trigger}/mailboxes/{box}/sync?mode=full&wait=50'",
+        "How is the mailbox": f"mailmirror status {box}",
+        "Its newest mail": f"mailmirror threads {box}",
+        "What changes": f"mailmirror deltas {box} --follow",
+        "Full sync": f"mailmirror sync {box} --full",
+        "Mailbox and mirror compared": f"mailmirror audit {box}",
         "Lose every notification": f"curl -s {stack.gmail}/control/notifications -d '{{\"off\":true}}'",
         "Expire Gmail's history": f"curl -s -X POST {stack.gmail}/control/mailboxes/{box}/expire-history",
     }
     shown = "\n".join(f"[bold]{title}[/]\n  {escape(command)}" for title, command in commands.items())
+    exports = "\n".join(f"export {VARIABLES[name]}={url}" for name, url in functions.items())
     started = f"{len(stack.processes)} processes started in {stack.started_in:.1f} s"
     return (
         f"[green]✓[/] {started}; {box} is being mirrored.\n\n"
         f"fake Gmail       {stack.gmail}\nPub/Sub          {stack.pubsub}\n{where}\nlogs             {directory}\n\n"
+        f"[bold]First, in another shell, so that mailmirror finds the functions[/]\n{exports}\n"
+        f"export PATH={escape(str(Path(sys.executable).parent))}:$PATH\n\n"
         f"{shown}\n\nCtrl-C stops everything."
     )

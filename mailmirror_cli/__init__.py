@@ -2,6 +2,10 @@
 
 - `__main__`: the command line, one function for each command
 - `options`: what several commands are told, such as `--project` and `--json`
+- `telling`: answers for people and for programs, errors and exit codes
+- `target`: where the functions are; `identity`: as whom they are called
+- `mailboxes`, `estimate`, `runs`, `parked`, `deltas`, `mail`: the commands that call them, by what they are about
+- `words`: values of documents as a person reads them
 - `expected`: what a deployment consists of, as terraform/ makes it
 - `google`: Google's REST APIs, asked without changing anything
 - `site`: the deployment as it is found, its own configuration above all

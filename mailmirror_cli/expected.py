@@ -162,6 +162,8 @@ INDEXES = (
     Index("threads", (("starred", "ASCENDING"), ("lastMessageAt", "DESCENDING"))),
     Index("threads", (("labelIds", "CONTAINS"), ("unread", "ASCENDING"), ("lastMessageAt", "DESCENDING"))),
     Index("threads", (("hasAttachments", "ASCENDING"), ("lastMessageAt", "DESCENDING"))),
+    Index("messages", (("recipients", "CONTAINS"), ("internalDate", "DESCENDING"))),
+    Index("messages", (("threadId", "ASCENDING"), ("internalDate", "DESCENDING"))),
 )
 # Collections and the field whose time, once passed, lets Firestore delete a document.
 TTLS = (("deltas", "expireAt"), ("receipts", "expireAt"))

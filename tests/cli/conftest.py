@@ -9,9 +9,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from local.gmail.server import serve
+from mailmirror_cli import runs
 from mailmirror_cli.__main__ import cli
 from mailmirror_cli.google import ROOT_VARIABLE
+from tests.cli.functions import Functions, local, served
 from tests.cli.googleapis import REFRESH_TOKEN, SIGN_IN, Cloud, create_app
+from tests.world import World, mail
 
 Run = Callable[..., Result]
 SignIn = Callable[..., None]
@@ -82,3 +85,26 @@ def run(serving: Serve, operator: SignIn, monkeypatch: pytest.MonkeyPatch) -> Ru
         return CliRunner().invoke(cli, list(arguments), catch_exceptions=False)
 
     return run
+
+
+@pytest.fixture
+def functions(monkeypatch: pytest.MonkeyPatch) -> Iterator[Functions]:
+    """The functions on this machine, where the command is told to find them; a mailbox of three mails at Gmail."""
+    monkeypatch.setattr(runs, "POLL_SECONDS", 0.001)
+    world = World()
+    for number in range(3):
+        world.ada.deliver(mail(f"Old {number}"))
+    functions = Functions(world)
+    with served(functions) as address:
+        local(address, monkeypatch)
+        yield functions
+
+
+@pytest.fixture
+def ask(functions: Functions) -> Run:
+    """`ask(*arguments)`: somebody runs `mailmirror` with these arguments, and the functions are on this machine."""
+
+    def ask(*arguments: str, typed: str | None = None) -> Result:
+        return CliRunner().invoke(cli, list(arguments), input=typed, catch_exceptions=False)
+
+    return ask

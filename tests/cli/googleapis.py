@@ -18,6 +18,8 @@ import flask
 OPERATOR = "ops@example.com"
 OPERATOR_TOKEN = "ya29.token-of-the-operator"
 REFRESH_TOKEN = "1//refresh-token-of-the-operator"
+# The client of `gcloud auth application-default login`.
+GCLOUD = "764086051850-6qr4p6gpi6hn506pt8ejuq83di341hur.apps.googleusercontent.com"
 SIGN_IN = "sts.googleapis.com/v1/oauthtoken"
 
 Binding = dict[str, Any]
@@ -60,6 +62,8 @@ class Cloud:
         users: whose mailbox an address of the domain opens.
         gmail: what Gmail refuses instead of telling the profile.
         token: what the token endpoint refuses, as (error, description).
+        openid: whether the operator's login was for `openid` too.
+        lasting: how long the operator's identity token is good.
         ahead: by how much the machine that asks is ahead of this one.
         asked: every request.
         charged: whose quota the operator's requests were for.
@@ -77,6 +81,8 @@ class Cloud:
     users: dict[str, str] = field(default_factory=dict)
     gmail: Refused | None = None
     token: tuple[str, str] | None = None
+    openid: bool = True
+    lasting: timedelta = timedelta(hours=1)
     ahead: timedelta = timedelta()
     asked: list[Asked] = field(default_factory=list)
     charged: set[str | None] = field(default_factory=set)
@@ -100,8 +106,8 @@ class Cloud:
         if verb == "batchGet":
             names = flask.request.args.getlist("names")
             return {"services": [_service(name, self.services) for name in names]}
-        if verb == "signJwt":
-            return {"keyId": "1", "signedJwt": f"e30.{_text(json.loads(asked.body)['payload'])}.c2lnbmVk"}
+        if verb in ("generateIdToken", "signJwt"):
+            return self._sign(verb, resource.rpartition("/")[2], json.loads(asked.body))
         if verb == "runQuery":
             return self._query(json.loads(asked.body)["structuredQuery"])
         if verb == "runAggregationQuery":
@@ -122,11 +128,16 @@ class Cloud:
         """What the operator's own token endpoint answers."""
         if token != REFRESH_TOKEN:
             return {"error": "invalid_grant", "error_description": "Bad Request"}, 400
-        return {"access_token": OPERATOR_TOKEN, "expires_in": 3599, "token_type": "Bearer"}, 200
+        answer = {"access_token": OPERATOR_TOKEN, "expires_in": 3599, "token_type": "Bearer"}
+        if self.openid:
+            answer["id_token"] = identity(GCLOUD, self.now, OPERATOR, self.lasting)
+        return answer, 200
 
     def exchange(self, assertion: str) -> tuple[dict[str, Any], int]:
         """What the token endpoint answers for a signed assertion."""
         claims = json.loads(base64.urlsafe_b64decode(assertion.split(".")[1] + "=="))
+        if "target_audience" in claims:
+            return {"id_token": identity(claims["target_audience"], self.now, claims["iss"])}, 200
         if "sub" not in claims:
             return {"access_token": OPERATOR_TOKEN, "expires_in": 3599, "token_type": "Bearer"}, 200
         if self.token is not None:
@@ -154,6 +165,11 @@ class Cloud:
     def now(self) -> datetime:
         """The time here."""
         return datetime.now(UTC) - self.ahead
+
+    def _sign(self, verb: str, account: str, wish: dict[str, Any]) -> dict[str, Any]:
+        if verb == "signJwt":
+            return {"keyId": "1", "signedJwt": f"e30.{_text(wish['payload'])}.c2lnbmVk"}
+        return {"token": identity(wish["audience"], self.now, account if wish["includeEmail"] else "")}
 
     def _policy(self, resource: str) -> dict[str, Any]:
         if resource not in self.policies:
@@ -194,6 +210,12 @@ class Cloud:
         return [{"result": {"aggregateFields": fields}, "readTime": _time(self.now)}]
 
 
+def identity(audience: str, now: datetime, email: str, lasting: timedelta = timedelta(hours=1)) -> str:
+    """An identity token; nobody here looks at its signature."""
+    claims = {"aud": audience, "email": email, "iat": now.timestamp(), "exp": (now + lasting).timestamp()}
+    return f"{_text(json.dumps({'alg': 'RS256'}))}.{_text(json.dumps(claims))}.c2lnbmVk"
+
+
 def create_app(cloud: Cloud) -> flask.Flask:
     """All the APIs, each beneath its host's name."""
     app = flask.Flask("tests.cli.googleapis")
@@ -216,7 +238,9 @@ def create_app(cloud: Cloud) -> flask.Flask:
             said, status = cloud.refresh(request.form["refresh_token"])
             return flask.jsonify(said), status
         if address == "oauth2.googleapis.com/token":
-            said, status = cloud.exchange(request.form["assertion"])
+            form = request.form
+            given = form["grant_type"] == "refresh_token"
+            said, status = cloud.refresh(form["refresh_token"]) if given else cloud.exchange(form["assertion"])
             return flask.jsonify(said), status
         caller = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if address == "gmail.googleapis.com/gmail/v1/users/me/profile":
