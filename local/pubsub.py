@@ -122,7 +122,10 @@ def create_app(broker: Broker) -> flask.Flask:
 
     @app.post("/v1/projects/<project>/topics/<topic>:publish")
     def publish(project: str, topic: str) -> dict[str, object]:
-        messages = [(_data(item), item.get("attributes") or {}) for item in _body().get("messages", [])]
+        messages = [
+            (_data(item), item.get("attributes") or {}, str(item.get("orderingKey") or ""))
+            for item in _body().get("messages", [])
+        ]
         name = f"projects/{project}/topics/{topic}"
         return {"messageIds": broker.call(lambda queues: [queues.publish(name, *message) for message in messages])}
 

@@ -32,6 +32,7 @@ class Message:
     data: str
     attributes: Mapping[str, str]
     published_at: datetime
+    ordering_key: str = ""
 
     def as_json(self) -> dict[str, object]:
         """The message as push and pull write it, with both spellings that push uses."""
@@ -43,6 +44,7 @@ class Message:
             "message_id": self.id,
             "publishTime": at,
             "publish_time": at,
+            **({"orderingKey": self.ordering_key} if self.ordering_key else {}),
         }
 
 
@@ -139,14 +141,14 @@ class Queues:
         self._need_topic(subscription.topic)
         self._queues[subscription.name] = _Queue(subscription)
 
-    def publish(self, topic: str, data: str, attributes: Mapping[str, str]) -> str:
+    def publish(self, topic: str, data: str, attributes: Mapping[str, str], ordering_key: str = "") -> str:
         """Keep a message for each subscription of the topic and return its id."""
         self._need_topic(topic)
         if not data and not attributes:
             raise Refused(400, "INVALID_ARGUMENT", "A message must have data or at least one attribute.")
         now = self._now()
         self._last_id += 1
-        message = Message(str(self._last_id), data, dict(attributes), now)
+        message = Message(str(self._last_id), data, dict(attributes), now, ordering_key)
         for queue in self._queues.values():
             if queue.subscription.topic == topic:
                 queue.waiting[message.id] = _Waiting(message, due_at=now)

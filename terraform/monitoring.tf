@@ -65,6 +65,10 @@ locals {
       title  = "attempts at mailboxes whose access is gone, or whose token cannot be deleted"
       filter = "(jsonPayload.event=\"reauth_required\" OR jsonPayload.event=\"purge_failed\")"
     }
+    announce_failed = {
+      title  = "attempts to publish deltas in vain"
+      filter = "jsonPayload.event=\"announce_failed\""
+    }
     runs_finished = {
       title  = "runs finished by mode"
       filter = "jsonPayload.event=\"run_finished\""
@@ -213,6 +217,17 @@ locals {
         title  = "a run found messages missing"
         filter = local.logged["coverage_missing"]
         align  = "ALIGN_DELTA", join = "REDUCE_SUM", by = [], window = local.daily, over = 0, hold = 60
+      }]
+    }
+
+    # A worker that failed tries again after a minute, and each sweep sends one.
+    announcing = {
+      title    = "deltas are not published"
+      severity = "ERROR"
+      thresholds = [{
+        title  = "mailbox-deltas takes nothing, for 30 minutes"
+        filter = local.logged["announce_failed"]
+        align  = "ALIGN_DELTA", join = "REDUCE_SUM", by = [], window = 900, over = 0, hold = 1800
       }]
     }
 

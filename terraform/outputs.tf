@@ -51,6 +51,11 @@ output "topics" {
   value       = { for name, topic in google_pubsub_topic.topic : name => topic.id }
 }
 
+output "delta_topic" {
+  description = "Full name of the topic that applications subscribe to for changes. None without delta_topic."
+  value       = one(google_pubsub_topic.deltas[*].id)
+}
+
 output "dead_letter_subscriptions" {
   description = "Names of the subscriptions where undeliverable messages wait for a person."
   value       = { for name, subscription in google_pubsub_subscription.dead_letters : name => subscription.name }

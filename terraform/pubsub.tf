@@ -32,6 +32,27 @@ resource "google_pubsub_topic_iam_binding" "work_publisher" {
   members = [for name, function in local.functions : google_service_account.function[name].member if function.publishes]
 }
 
+# What applications subscribe to, if asked for: each change of a mirror, in the order of its mailbox. A subscription may seek back a week.
+resource "google_pubsub_topic" "deltas" {
+  count = var.delta_topic ? 1 : 0
+
+  name                       = "mailbox-deltas"
+  kms_key_name               = var.kms_key
+  labels                     = local.labels
+  message_retention_duration = "604800s"
+
+  depends_on = [google_project_service.api]
+}
+
+# Only functions that commit publish what they committed.
+resource "google_pubsub_topic_iam_binding" "delta_publisher" {
+  count = var.delta_topic ? 1 : 0
+
+  topic   = google_pubsub_topic.deltas[0].name
+  role    = "roles/pubsub.publisher"
+  members = [for name, function in local.functions : google_service_account.function[name].member if function.mirror == "write"]
+}
+
 resource "google_pubsub_subscription" "push" {
   for_each = local.pushes
 

@@ -268,6 +268,13 @@ variable "renew_schedule" {
   }
 }
 
+variable "delta_topic" {
+  type        = bool
+  description = "Whether each change of a mirror is also published to a topic, mailbox-deltas, that applications subscribe to."
+  default     = false
+  nullable    = false
+}
+
 variable "max_instances" {
   type        = number
   description = "The most instances each of sync_history, run_work and read_mailboxes may have at a time."

@@ -23,6 +23,7 @@ REQUIRED = {
 }
 DEFAULTS = {
     "firestore_database": "(default)",
+    "delta_topic": "",
     "body_bucket": "",
     "gmail_content": "full",
     "attachments": "none",
@@ -53,6 +54,7 @@ GOOD = [
     ("FIRESTORE_DATABASE", "mail", "firestore_database", "mail"),
     ("GMAIL_TOPIC", "projects/other/topics/t", "gmail_topic", "projects/other/topics/t"),
     ("WORK_TOPIC", "projects/other/topics/w", "work_topic", "projects/other/topics/w"),
+    ("DELTA_TOPIC", "projects/other/topics/d", "delta_topic", "projects/other/topics/d"),
     ("BODY_BUCKET", "my-bodies", "body_bucket", "my-bodies"),
     ("GMAIL_CONTENT", "metadata", "gmail_content", "metadata"),
     ("GMAIL_CONTENT", "full", "gmail_content", "full"),
@@ -114,6 +116,8 @@ BAD = [
     ("GMAIL_TOPIC", "projects/p/topics/t/"),
     ("WORK_TOPIC", "projects/p/subscriptions/s"),
     ("WORK_TOPIC", "//pubsub.googleapis.com/projects/p/topics/t"),
+    ("DELTA_TOPIC", "mailbox-deltas"),
+    ("DELTA_TOPIC", "true"),
     ("BODY_BUCKET", "gs://my-bodies"),
     ("GMAIL_CONTENT", "none"),
     ("GMAIL_CONTENT", "Full"),

@@ -44,6 +44,7 @@ class Settings:
         body_bucket: for large bodies and attachments.
         gmail_content: `metadata` asks Gmail for no body.
         attachments: whether their bytes are in the bucket.
+        delta_topic: empty: deltas are not published.
         gmail_scopes, watch_label_ids: separated by spaces or commas.
     """
 
@@ -51,6 +52,7 @@ class Settings:
     firestore_database: str
     gmail_topic: str
     work_topic: str
+    delta_topic: str
     body_bucket: str
     gmail_content: ContentKept
     attachments: AttachmentsKept
@@ -103,6 +105,7 @@ class Settings:
             firestore_database=read("FIRESTORE_DATABASE", _name, "(default)"),
             gmail_topic=read("GMAIL_TOPIC", _topic),
             work_topic=read("WORK_TOPIC", _topic),
+            delta_topic=read("DELTA_TOPIC", _topic_or_none, ""),
             body_bucket=bucket,
             gmail_content=content,
             attachments=read("ATTACHMENTS", partial(_attachments, bucket=bucket, content=content), "none"),
@@ -223,6 +226,10 @@ def _topic(text: str) -> str:
     if not _TOPIC.fullmatch(text):
         raise ValueError("it must be a full name such as projects/my-project/topics/my-topic")
     return text
+
+
+def _topic_or_none(text: str) -> str:
+    return _topic(text) if text else ""
 
 
 def _root(text: str) -> str:

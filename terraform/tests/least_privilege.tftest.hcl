@@ -64,6 +64,26 @@ run "publishers" {
   }
 }
 
+run "publishers_of_deltas" {
+  command = plan
+
+  variables {
+    delta_topic = true
+  }
+
+  assert {
+    condition = (
+      google_pubsub_topic_iam_binding.delta_publisher[0].topic == google_pubsub_topic.deltas[0].name &&
+      google_pubsub_topic_iam_binding.delta_publisher[0].role == "roles/pubsub.publisher" &&
+      google_pubsub_topic_iam_binding.delta_publisher[0].members == toset([
+        for entry_point in ["sync_history", "run_work", "trigger_sync", "manage_mailboxes"] :
+        google_service_account.function[entry_point].member
+      ])
+    )
+    error_message = "The functions that write the mirror, and nobody else, publish its changes."
+  }
+}
+
 run "callers" {
   command = plan
 

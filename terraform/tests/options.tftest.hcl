@@ -96,13 +96,21 @@ run "what_is_not_asked_for" {
   }
 
   assert {
+    condition = (
+      length(google_pubsub_topic.deltas) == 0 && length(google_pubsub_topic_iam_binding.delta_publisher) == 0 && output.delta_topic == null
+    )
+    error_message = "Without delta_topic there is no topic for applications."
+  }
+
+  assert {
     condition = alltrue([
       for function in google_cloudfunctions2_function.function : (
         function.service_config[0].environment_variables.OAUTH_REDIRECT_URI == "" &&
         function.service_config[0].environment_variables.GMAIL_UNITS_PER_DAY == "" &&
         function.service_config[0].environment_variables.RECOVERY == "thread-history" &&
         function.service_config[0].environment_variables.GMAIL_CONTENT == "full" &&
-        function.service_config[0].environment_variables.ATTACHMENTS == "none"
+        function.service_config[0].environment_variables.ATTACHMENTS == "none" &&
+        function.service_config[0].environment_variables.DELTA_TOPIC == ""
       )
     ])
     error_message = "Users consent at a terminal, a day has no limit, after lost history only what changed is fetched, and attachments stay in Gmail."
@@ -164,6 +172,34 @@ run "directory" {
       "https://www.googleapis.com/auth/admin.directory.user.readonly",
     ])
     error_message = "The Workspace administrator is told the scopes for people too, which only read."
+  }
+}
+
+run "deltas_published" {
+  command = plan
+
+  variables {
+    delta_topic = true
+    kms_key     = "projects/my-project/locations/europe-west1/keyRings/my-ring/cryptoKeys/my-key"
+    labels      = { team = "mail" }
+  }
+
+  assert {
+    condition = (
+      google_pubsub_topic.deltas[0].name == "mailbox-deltas" &&
+      google_pubsub_topic.deltas[0].kms_key_name == var.kms_key &&
+      google_pubsub_topic.deltas[0].labels == tomap({ app = "mailmirror", team = "mail" }) &&
+      google_pubsub_topic.deltas[0].message_retention_duration == "604800s"
+    )
+    error_message = "The topic is like the others, and keeps what was published for a week."
+  }
+
+  assert {
+    condition = alltrue([
+      for function in google_cloudfunctions2_function.function :
+      function.service_config[0].environment_variables.DELTA_TOPIC == output.delta_topic
+    ])
+    error_message = "The functions publish to the topic that the output names."
   }
 }
 

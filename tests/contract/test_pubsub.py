@@ -1,4 +1,4 @@
-"""The Publisher port over HTTP: against the local broker, Google's emulator, and a server that misbehaves."""
+"""The ports Publisher and Topic over HTTP: on the local broker, Google's emulator, and a server that misbehaves."""
 
 import base64
 import json
@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import requests
-from mailmirror.adapters.pubsub import PubSubPublisher
+from mailmirror.adapters.pubsub import PubSubPublisher, PubSubTopic
 from mailmirror.errors import StoreUnavailable
-from mailmirror.ports import Publisher
+from mailmirror.ports import Publisher, Topic
 from werkzeug.serving import make_server
 
 from local.pubsub import Broker, create_app
@@ -39,7 +39,7 @@ def broker() -> Iterator[str]:
 def pubsub(request: pytest.FixtureRequest) -> str:
     """A Pub/Sub with the topic and a subscription to pull from."""
     host = str(request.getfixturevalue(request.param))
-    for path, body in ((TOPIC, {}), (SUBSCRIPTION, {"topic": TOPIC})):
+    for path, body in ((TOPIC, {}), (SUBSCRIPTION, {"topic": TOPIC, "enableMessageOrdering": True})):
         answer = requests.put(f"http://{host}/v1/{path}", json=body, timeout=10)
         assert answer.status_code in {200, 409}, answer.text
     return host
@@ -55,6 +55,35 @@ def test_published_when_it_returns(pubsub: str) -> None:
     assert {item["mailbox"] for item in received} == {ALICE}
 
 
+def test_a_delta_arrives_with_its_attributes(pubsub: str) -> None:
+    """What a topic is given arrives as it is: data, attributes and the ordering key."""
+    topic: Topic = PubSubTopic(TOPIC, emulator_host=pubsub)
+    topic.publish(b'{"seq": 7}', {"origin": "live", "ce-id": "Ab-_9"}, ALICE)
+    message = _messages(pubsub, 1)[0]
+    assert base64.b64decode(message["data"]) == b'{"seq": 7}'
+    assert message["attributes"] == {"origin": "live", "ce-id": "Ab-_9"}
+    assert message["orderingKey"] == ALICE
+
+
+def test_the_largest_delta_arrives(pubsub: str) -> None:
+    """A delta may fill a document of 1 MiB, and has some more in JSON."""
+    data = b"x" * 2_000_000
+    PubSubTopic(TOPIC, emulator_host=pubsub).publish(data, {}, ALICE)
+    assert base64.b64decode(_messages(pubsub, 1)[0]["data"]) == data
+
+
+def test_deltas_of_a_mailbox_keep_their_order(pubsub: str) -> None:
+    """A subscription that asks for it gets the messages of one ordering key in the order of `publish`."""
+    topic = PubSubTopic(TOPIC, emulator_host=pubsub)
+    for number in range(30):
+        topic.publish(str(number).encode(), {}, f"{number % 2}@example.com")
+    received = _messages(pubsub, 30)
+    for key in ("0@example.com", "1@example.com"):
+        numbers = [int(base64.b64decode(item["data"])) for item in received if item["orderingKey"] == key]
+        assert numbers == sorted(numbers)
+        assert len(numbers) == 15
+
+
 def test_no_such_topic(pubsub: str) -> None:
     """A topic that does not exist takes no message, and that is said at once."""
     with pytest.raises(StoreUnavailable, match="NotFound"):
@@ -62,13 +91,17 @@ def test_no_such_topic(pubsub: str) -> None:
 
 
 def _pull(host: str, count: int) -> list[dict[str, Any]]:
+    return [json.loads(base64.b64decode(message["data"])) for message in _messages(host, count)]
+
+
+def _messages(host: str, count: int) -> list[dict[str, Any]]:
     received: list[dict[str, Any]] = []
     while len(received) < count:
         url = f"http://{host}/v1/{SUBSCRIPTION}"
         answer = requests.post(f"{url}:pull", json={"maxMessages": 10}, timeout=10).json()
         items = answer.get("receivedMessages", [])
         requests.post(f"{url}:acknowledge", json={"ackIds": [item["ackId"] for item in items]}, timeout=10)
-        received += [json.loads(base64.b64decode(item["message"]["data"])) for item in items]
+        received += [item["message"] for item in items]
     return received
 
 

@@ -76,6 +76,7 @@ class Calm:
             world.hub.run(world.hub.seconds + 60)
         self._settle(SILENT_HOURS, self._all_equal, "An old push undid the mirror.")
         self._one_more()
+        self._applications_know()
         self._nothing_is_left_behind()
         for address in world.posts:
             most = world.meter.most_in_a_minute(address)
@@ -263,6 +264,26 @@ class Calm:
             labels = self._posts[address].gmail._state.labels.to_api()
             if usual and cost > ONE_MESSAGE + ONE_LABEL * len(labels):
                 raise Violation(f"One more message cost {cost} units.")
+
+    def _applications_know(self) -> None:
+        """Every delta has come to those who subscribe, and none comes again while nothing happens."""
+        if self._world.deltas is None:
+            return
+        self._settle(SILENT_HOURS, self._all_announced, "Not all deltas are announced.")
+        while not self._hub.idle:
+            self._hub.run(self._hub.seconds + 60)
+        repeated = self._repeated()
+        self._hub.run(self._hub.seconds + 1200)
+        self._world.sweep()
+        self._hub.run(self._hub.seconds + 60)
+        if self._repeated() != repeated:
+            raise Violation("Nothing happened, and deltas came again.")
+
+    def _repeated(self) -> int:
+        return sum(checker.announcing.repeated for checker in self._checkers.values())
+
+    def _all_announced(self) -> bool:
+        return not any(self._checkers[address].announcing.left for address in self._states)
 
     def _equal(self, address: str, ignoring: set[str] | frozenset[str] = frozenset()) -> bool:
         """Whether a mailbox is mirrored, and says so."""

@@ -6,8 +6,8 @@ unseen: every commit is judged in the moment it takes effect, by what it touches
 
 The judge's own books are the shadow (the mirror as the deltas tell it), all history records, the lease as it saw it
 change hands, the policies that its holder may go by, what deployments keep of a message, labels that were deleted or
-changed without a record, and where the cursor was. Purges are judged by `ending`, objects by `bucket`, and what is to
-rest by `resting`.
+changed without a record, and where the cursor was. Purges are judged by `ending`, objects by `bucket`, what is to
+rest by `resting`, and what applications are told by `announcing`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from local.gmail import mime
 from local.gmail import truth as yardstick
+from tests.simulation.announcing import Announcing
 from tests.simulation.bucket import Bucket
 from tests.simulation.ending import Ending
 from tests.simulation.resting import Resting
@@ -184,6 +185,7 @@ class Checker:
         self._originals: dict[str, StoredMessage] = {}
         self.ending = Ending(address, store, objects)
         self.bucket = Bucket(address, store, objects)
+        self.announcing = Announcing(address)
         self._resting = Resting(units_per_day)
         # What deployments keep of a message, as long as workers of each are about; the last one is the present one.
         self._contents: list[str] = ["full"]
@@ -429,6 +431,7 @@ class Checker:
         if receipt.watch_stopped and self._gmail.active_watch() is not None and not self.ending.disturbed:
             raise self._wrong("The receipt says that Gmail watches no more, and it does.")
         self._begin()
+        self.announcing.begin()
 
     def _held_by(self, task: object) -> None:
         if task is not self._holder:
@@ -451,10 +454,11 @@ class Checker:
             or (before.watch is not after.watch and before.watch != after.watch)
             or (before.request is not after.request and before.request != after.request)
             or before.wanted != after.wanted
+            or before.announced != after.announced
         ):
             raise self._wrong(
-                f"{who(task)} wrote over what others write without a lease: hint, policy, watch, request or what is "
-                "wanted."
+                f"{who(task)} wrote over what others write without a lease: hint, policy, watch, request, what is "
+                "wanted or announced."
             )
 
     def _written(
@@ -524,6 +528,7 @@ class Checker:
         if fault:
             raise self._wrong(f"Delta {seq} {fault}.")
         self._seq = seq
+        self.announcing.committed(delta)
         shadow = self._shadow
         for change in delta["changes"]:
             message_id = change["messageId"]

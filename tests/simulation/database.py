@@ -9,6 +9,7 @@ from datetime import datetime
 
 from mailmirror.errors import StoreUnavailable
 from mailmirror.model import (
+    Delta,
     Due,
     Held,
     HistoryId,
@@ -18,6 +19,7 @@ from mailmirror.model import (
     MailboxId,
     Parked,
     Policy,
+    Query,
     Receipt,
     RunRequest,
     Thread,
@@ -227,6 +229,22 @@ class Database:
     def parked(self, mailbox: MailboxId) -> list[Parked]:
         self._there("parked")
         return self._store.parked(mailbox)
+
+    # For applications
+
+    def query(self, mailbox: MailboxId, query: Query, *, limit: int) -> list[Document]:
+        self._there("query")
+        return self._store.query(mailbox, query, limit=limit)
+
+    def deltas(self, mailbox: MailboxId, *, after: int, limit: int) -> list[Delta]:
+        self._there("deltas")
+        return self._store.deltas(mailbox, after=after, limit=limit)
+
+    def announced(self, mailbox: MailboxId, seq: int) -> None:
+        task = self._there("announced")
+        self._store.announced(mailbox, seq)
+        self._way.story.tell(task, f"has announced deltas up to {seq}")
+        self._back(task, "announced")
 
     # The end of a mailbox
 

@@ -33,6 +33,9 @@ KINDS = STORE + GMAIL + HISTORY + SEARCH + SECRETS + BATCH + PUBSUB + NOTIFICATI
 EVENTS = (
     "connect or stop refused: being purged",
     "content redeployed",
+    "delta announced",
+    "delta announced again",
+    "delta refused",
     "label deleted in silence",
     "label taken off",
     "mailbox live again",

@@ -1,4 +1,4 @@
-"""Pub/Sub and Cloud Storage as workers reach them: `ports.Publisher` and `ports.Blobs`.
+"""Pub/Sub and Cloud Storage as workers reach them: `ports.Publisher`, `ports.Topic` and `ports.Blobs`.
 
 Knows: that each call takes its turn, and may be refused or answered in vain. Does not know: who gets a message, or what
 an object holds.
@@ -36,6 +36,38 @@ class Outbox:
         self._way.back(caller)
         if self._way.faults.strikes("publish answer lost"):
             raise StoreUnavailable("Pub/Sub did not answer.")
+
+
+class TopicDown(StoreUnavailable):
+    """The topic for applications did not answer: nobody but who published may ever hear of it."""
+
+
+class Deltas:
+    """`ports.Topic` to applications.
+
+    Attributes:
+        down: whether it takes nothing at all.
+        checkers: who judges what is published, by mailbox.
+    """
+
+    def __init__(self, way: Way, checkers: Mapping[MailboxId, Checker]) -> None:
+        self.down = False
+        self._checkers = checkers
+        self._way = way
+
+    def publish(self, data: bytes, attributes: Mapping[str, str], ordering_key: str) -> None:
+        """Take a delta, unless the topic is not there."""
+        caller, faults = self._way.there("announce"), self._way.faults
+        if self.down or faults.strikes("publish refused"):
+            faults.note("delta refused")
+            self._way.story.tell(caller, "announce: refused")
+            raise TopicDown("The topic was unavailable.")
+        first = self._checkers[ordering_key].announcing.came(caller, data, attributes, ordering_key)
+        faults.note("delta announced" if first else "delta announced again")
+        self._way.story.tell(caller, f"announces {attributes['ce-id']}, {'first' if first else 'again'}")
+        self._way.back(caller)
+        if faults.strikes("publish answer lost"):
+            raise TopicDown("The topic did not answer.")
 
 
 class Objects:

@@ -720,7 +720,7 @@ PLANTED: tuple[Planted, ...] = (
         ],
     ),
     # What leaves without a word of Gmail's.
-    Planted("deleted label left on messages", 2000, [Patch("ghosts", "return labels.LEAVING in", "return None in")]),
+    Planted("deleted label left on messages", 2000, [Patch("tidying", "return labels.LEAVING in", "return None in")]),
     Planted(
         "deleted label keeps its document",
         2000,
@@ -742,7 +742,7 @@ PLANTED: tuple[Planted, ...] = (
         2000,
         [
             Patch(
-                "ageing",
+                "tidying",
                 "    address = hold.mailbox.email_address\n",
                 "    since = since.replace(hour=23)\n    address = hold.mailbox.email_address\n",
             )
@@ -751,14 +751,14 @@ PLANTED: tuple[Planted, ...] = (
     Planted(
         "nothing becomes too old a second time",
         2000,
-        [Patch("ageing", "return mailbox.aged_to != hold.policy.since", "return mailbox.aged_to is None")],
+        [Patch("tidying", "return mailbox.aged_to != hold.policy.since", "return mailbox.aged_to is None")],
     ),
     Planted(
         "first slice of what is too old taken for all",
         2000,
         [
             Patch(
-                "ageing",
+                "tidying",
                 "    else:\n        hold.commit(replace(hold.mailbox, aged_to=since))",
                 "    hold.commit(replace(hold.mailbox, aged_to=since))",
             )
@@ -813,7 +813,7 @@ PLANTED: tuple[Planted, ...] = (
         400,
         [
             Patch(
-                "stop",
+                "purge",
                 'phase="stopped", problem=None',
                 'phase="stopped", cursor=hold.gmail.profile().history_id, problem=None',
             )
@@ -835,14 +835,14 @@ PLANTED: tuple[Planted, ...] = (
     Planted(
         "stop leaves the watch to itself",
         2000,
-        [Patch("stop", "        hold.gmail.stop()\n", "        pass\n")],
+        [Patch("purge", "        hold.gmail.stop()\n", "        pass\n")],
     ),
     Planted(
         "watch stopped in silence",
         800,
         [
             Patch(
-                "stop",
+                "purge",
                 "    hold.store.set_watch("
                 "address, replace(hold.mailbox.watch, expires_at=hold.clock.now(), error=None))\n",
                 "",
@@ -934,6 +934,49 @@ PLANTED: tuple[Planted, ...] = (
         "day that never ends",
         2000,
         [Patch("quota", "            self._today = 0\n", "            self._today += 0\n")],
+    ),
+    # Applications are told every delta, in order, and nobody else ever hears of a topic that fails.
+    Planted(
+        "deltas counted as announced before they are published",
+        400,
+        [
+            Patch(
+                "announce",
+                "        done, failure = begun, None\n",
+                "        done, failure = begun, None\n"
+                "        if deltas:\n"
+                "            self._store.announced(mailbox, _born(state) + deltas[-1].seq)\n",
+            )
+        ],
+    ),
+    Planted(
+        "only the last delta announced",
+        400,
+        [Patch("announce", "after=begun, limit", "after=max(begun, state.delta_seq - 1), limit")],
+    ),
+    Planted(
+        "deltas announced without a position",
+        200,
+        [Patch("announce", "        if done > begun:\n", "        if done < begun:\n")],
+    ),
+    Planted(
+        "topic that fails fails the turn",
+        200,
+        [
+            Patch("announce", "                failure = error\n                break\n", "                raise\n"),
+            Patch("announce", "            _failed(mailbox, error)\n            return False\n", "            raise\n"),
+        ],
+    ),
+    Planted(
+        "topic that failed forgotten until there is more mail",
+        800,
+        [
+            Patch(
+                "engine",
+                "        if turn.status not in _UNANNOUNCED:\n",
+                "        if turn.status not in _UNANNOUNCED and turn.messages:\n",
+            )
+        ],
     ),
 )
 

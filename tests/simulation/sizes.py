@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from mailmirror import ageing, ghosts, keep, listing, objects, planner, purge, reconcile, retry
+from mailmirror import keep, listing, objects, planner, purge, reconcile, retry, tidying
 from mailmirror.adapters.gmail import calls
 from mailmirror.mirror import Sheet
 
@@ -26,8 +26,7 @@ NAMES: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
     (retry, "RETRIES", (1, 25)),
     (purge, "DOCUMENTS", (1, 3, 400)),
     (purge, "OBJECTS", (1, 100)),
-    (ageing, "THREADS", (1, 2, 100)),
-    (ghosts, "THREADS", (1, 2, 100)),
+    (tidying, "THREADS", (1, 2, 100)),
     (objects, "_DOCUMENTS", (1, 20)),
     (objects, "_NAMES", (1, 20)),
     (calls, "MAX_BATCH", (2, 25)),

@@ -20,6 +20,7 @@ from mailmirror import fence
 from mailmirror.documents import field_name, from_document
 from mailmirror.errors import DocumentExists, LeaseLost, UnknownMailbox
 from mailmirror.model import (
+    Delta,
     Due,
     Held,
     HistoryId,
@@ -29,6 +30,7 @@ from mailmirror.model import (
     MailboxId,
     Parked,
     Policy,
+    Query,
     Receipt,
     RunRequest,
     Thread,
@@ -214,6 +216,30 @@ class MemoryStore:
         in_order = sorted(stored, key=lambda item: (item[1]["nextAttemptAt"], item[0]))
         return [from_document(Parked, document) for _, document in in_order]
 
+    # For applications
+
+    def query(self, mailbox: MailboxId, query: Query, *, limit: int) -> list[Document]:
+        with self._turn:
+            stored = list(self.collections.get((mailbox, query.collection), _NOTHING).items())
+        places = ((document.get(query.by), name, document) for name, document in stored)
+        found = [(at, name, document) for at, name, document in places if at is not None and _meets(document, query)]
+        found.sort(key=lambda place: place[:2], reverse=True)
+        after = query.after
+        rest = (document for at, name, document in found if after is None or (at, name) < after)
+        page = list(islice(rest, limit))
+        names = query.fields
+        return [{field: each[field] for field in names if field in each} for each in page] if names else page
+
+    def deltas(self, mailbox: MailboxId, *, after: int, limit: int) -> list[Delta]:
+        with self._turn:
+            stored = self.collections.get((mailbox, "deltas"), _NOTHING)
+            return [from_document(Delta, stored[name]) for name in _page(stored, f"{after:020d}", limit)]
+
+    def announced(self, mailbox: MailboxId, seq: int) -> None:
+        with self._turn:
+            state = self._known(mailbox)
+            self._store(replace(state, announced=max(state.announced or 0, seq)))
+
     # The end of a mailbox
 
     def below(self, mailbox: MailboxId, *, limit: int) -> list[Path]:
@@ -308,6 +334,26 @@ def _collection(path: Path) -> str:
 
 def _page(names: Iterable[str], after: str, limit: int) -> list[str]:
     return sorted(name for name in names if name > after)[:limit]
+
+
+def _meets(document: Document, query: Query) -> bool:
+    """Return whether a document, which has the time that sorts, is one that a query asks for."""
+    if any(_field(document, name) != value for name, value in query.equal):
+        return False
+    if query.any_of is not None:
+        name, values = query.any_of
+        if not set(values).intersection(_field(document, name) or ()):
+            return False
+    at = document[query.by]
+    return not (query.since is not None and at < query.since) and not (query.before is not None and at >= query.before)
+
+
+def _field(document: Document, path: str) -> Any:
+    """Return a field of a document, by its name with dots, None if there is none."""
+    value: Any = document
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def _in_order(times: Iterable[tuple[datetime, MailboxId]]) -> Iterator[Due]:

@@ -42,6 +42,7 @@ FOUND = {
     8804: "A sync that somebody waited for ended with its run, and left a notification to the sweep.",
     9563: "A mailbox that was stopped was stopped again, and what that cost was forgotten.",
     25444: "A thread that got mail while threads were listed was in no page, and its labels stayed wrong.",
+    30876: "After an outage of the topic, deltas came too slowly where steps are short.",
     32783: "A notification refused for lost access never reached the worker that had access again.",
     80960: "A parked message was parked and taken out of the parked ones in one commit: the count stayed wrong.",
     203364: "A late message that history named often waited for hours.",

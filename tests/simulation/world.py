@@ -25,7 +25,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
 from random import Random
+from typing import TypeVar
 
+from mailmirror.announce import Announcer
 from mailmirror.app import App
 from mailmirror.errors import MailmirrorError
 from mailmirror.keep import Kept
@@ -46,13 +48,16 @@ from tests.simulation.faults import BLOBS, DEATH, NOTIFICATION, PUBSUB, STORE, F
 from tests.simulation.gmail import Accounts, Post
 from tests.simulation.hub import START, Circles, Hub, Task
 from tests.simulation.meter import Meter
-from tests.simulation.outside import Objects, Outbox
+from tests.simulation.outside import Deltas, Objects, Outbox, TopicDown
 from tests.simulation.pubsub import Letter, PubSub, envelope
 from tests.simulation.store import MemoryStore
 from tests.simulation.story import Story
 from tests.simulation.user import User
 from tests.simulation.violation import Violation
 from tests.simulation.way import Way
+
+Subject = TypeVar("Subject")
+Result = TypeVar("Result")
 
 ADDRESSES = ("ada@example.com", "bob@example.com")
 INSTANCES = 3
@@ -123,6 +128,10 @@ class World:
 
     def __init__(self, rng: Random, listen: Callable[[str], None] | None = None) -> None:
         self.rng = rng
+        # Worlds without a topic do not depend on what there is of it.
+        own = Random()
+        own.setstate(rng.getstate())
+        self._own = Random(own.getrandbits(64))
         self.hub = Hub(rng)
         self.story = Story(self.hub, listen)
         self.faults = Faults(rng)
@@ -147,6 +156,7 @@ class World:
         self._runs = count(1)
         self.disturbances = 0
         self.owed: Counter[str] = Counter()
+        self.deltas = Deltas(way, self.checkers) if self._own.random() < 0.3 else None
         store = Database(way, self.memory, self.checkers, self.meter)
         store.on_drop = self._hint_dropped
         accounts = Accounts(self.hub, self.posts, self.units_per_minute, self.units_per_day)
@@ -178,6 +188,7 @@ class World:
             units_per_day=self.units_per_day,
             recovery=recovery,
             kept=self.kept,
+            announcer=Announcer(store, self.deltas, self.hub, "//mailmirror/projects/p") if self.deltas else None,
         )
 
     def _move_in(self, address: str, way: Way) -> None:
@@ -240,6 +251,7 @@ class World:
             self._revokes(length)
         if rng.random() < 0.05:
             hub.at(length * rng.random(), self._redeploys)
+        self._topic_fails(length)
         hub.run(hub.seconds + length)
         if rng.random() < 0.03:
             self._nobody_sweeps()
@@ -294,6 +306,20 @@ class World:
             checker.deployed(content)
         self.story.tell("operator", f"deploys GMAIL_CONTENT={content}")
         self.faults.note("content redeployed")
+
+    def _topic_fails(self, length: float) -> None:
+        """Now and then the topic is down for a while, perhaps beyond the end of the storm."""
+        own = self._own
+        if self.deltas is None or own.random() < 0.6:
+            return
+
+        def set_down(*, down: bool) -> None:
+            assert self.deltas is not None
+            self.deltas.down = down
+            self.story.tell("topic", "is down" if down else "is there again")
+
+        self.hub.at(length * own.random(), lambda: set_down(down=True))
+        self.hub.at(length * (1 + own.random()), lambda: set_down(down=False))
 
     def _revokes(self, length: float) -> None:
         """Take access away, and give it back within the storm."""
@@ -391,7 +417,7 @@ class World:
             f"{letter.topic} {letter.history_id or ''}".strip(),
             letter.mailbox,
             self.apps.index(app),
-            lambda: app.push(handle, letter.body),
+            lambda: app.push(partial(_unbothered, handle), letter.body),
             ended,
             lambda: self.pubsub.refused(letter),
         )
@@ -403,7 +429,7 @@ class World:
 
         def answered() -> object:
             try:
-                answers.append(work(app))
+                answers.append(_unbothered(work, app))
             except MailmirrorError as error:
                 answers.append(error)
                 return type(error).__name__
@@ -448,6 +474,14 @@ class World:
             ahead = rng.choice([head + rng.randrange(1, 10**4), 2**62])
             lie = ahead if kind == "notification ahead" else rng.randrange(1, head)
             self.pubsub.publish("notification", address, {"emailAddress": address, "historyId": lie})
+
+
+def _unbothered(work: Callable[[Subject], Result], subject: Subject) -> Result:
+    """Do something; a topic that fails is no reason to fail."""
+    try:
+        return work(subject)
+    except TopicDown as error:
+        raise Violation(f"A topic that fails holds mail up: {error}") from error
 
 
 def _never_mind(_answer: Answer) -> None:

@@ -31,6 +31,7 @@ VARIANTS: dict[str, dict[str, object]] = {
         "directory_admin": "root@example.com",
         "gmail_units_per_day": 999_999_999_999,
         "recovery": "full",
+        "delta_topic": True,
         "attachments": "store",
         "watch_label_ids": ["INBOX", "SENT"],
         "kms_key": f"{_KEY}/my-key",

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mailmirror.adapters.gmail.patience import PATIENCE_SECONDS
+from mailmirror.adapters.gmail.calls import PATIENCE_SECONDS
 from mailmirror.api import MAX_DISCOVERY_WAIT, MAX_WAIT, MAX_WISH_WAIT
 from mailmirror.config import BadSetting, Settings
 from mailmirror.quota import MAX_WAIT_SECONDS

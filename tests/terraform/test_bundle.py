@@ -1,4 +1,5 @@
-"""What is deployed: exactly functions/, the same bytes wherever it is packed, and able to run on what it pins alone.
+"""What is deployed: functions/ but for the store of one machine, the same bytes wherever it is packed, and able to run
+on what it pins alone.
 
 The archive provider packs while Terraform plans, and its stand-in packs nothing. So the rules of the provider are
 followed here, for the `archive_file` that functions.tf has: what is judged is that configuration.
@@ -12,6 +13,7 @@ import shutil
 import stat
 import subprocess
 import tomllib
+import uuid
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +36,8 @@ from tests.test_repository import ROOT, RUNTIME, repository_files, versions
 TERRAFORM = ROOT / "terraform"
 FUNCTIONS = ROOT / "functions"
 MAX_BYTES = 200_000
+# What git knows in functions/ and nobody deploys.
+LEFT_OUT = {"mailmirror/adapters/sqlite.py"}
 # The provider gives every file Go's zero time, which is this one in the 32 bits that a zip file has for it.
 STAMP = (2049, 1, 1, 0, 0, 0)
 # What may lie in functions/ on somebody's machine.
@@ -62,6 +66,13 @@ for module in pkgutil.walk_packages(mailmirror.__path__, "mailmirror."):
     importlib.import_module(module.name)
 print(json.dumps([distribution.name for distribution in metadata.distributions()]))
 """
+
+SETTINGS = {
+    "GOOGLE_CLOUD_PROJECT": "p",
+    "GMAIL_TOPIC": "projects/p/topics/gmail-notifications",
+    "WORK_TOPIC": "projects/p/topics/mailbox-work",
+    "GMAIL_AUTH": "none",
+}
 
 # The environment is built within the first test that needs it, from the network.
 pytestmark = pytest.mark.timeout(600)
@@ -177,7 +188,9 @@ def python() -> Path:
 
 
 @pytest.fixture(scope="module")
-def urls(unpacked: Path, python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def urls(
+    unpacked: Path, python: Path, firestore_emulator: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
     """Where each entry point of the bundle answers; none sees anything of the repository or of this machine's settings.
 
     A call to Gmail or Pub/Sub would go to a port on which nobody listens.
@@ -186,16 +199,13 @@ def urls(unpacked: Path, python: Path, tmp_path_factory: pytest.TempPathFactory)
     names = list(source.entry_points())
     ports = free_ports(len(names) + 1)
     nobody = f"127.0.0.1:{ports.pop()}"
-    env = {
+    env = SETTINGS | {
         "HOME": str(folder),
         "PATH": os.environ["PATH"],
-        "GOOGLE_CLOUD_PROJECT": "p",
-        "GMAIL_TOPIC": "projects/p/topics/gmail-notifications",
-        "WORK_TOPIC": "projects/p/topics/mailbox-work",
-        "GMAIL_AUTH": "none",
+        "GOOGLE_CLOUD_PROJECT": f"bundle-{uuid.uuid4().hex[:12]}",
         "GMAIL_API_ROOT": f"http://{nobody}/",
         "PUBSUB_EMULATOR_HOST": nobody,
-        "MAILMIRROR_STORE": f"sqlite:{folder / 'mirror.sqlite'}",
+        "FIRESTORE_EMULATOR_HOST": firestore_emulator,
         "THREADS": "1",
         "WORKERS": "1",
     }
@@ -227,11 +237,13 @@ def test_it_is_a_zip_file_of_functions() -> None:
 
 
 def test_it_is_exactly_what_git_knows(tmp_path: Path) -> None:
-    """Every file of functions/ that git knows is in the bundle, byte for byte, and no other."""
+    """Every file of functions/ that git knows, but for one store, is in the bundle, byte for byte, and no other."""
     with zipfile.ZipFile(pack(FUNCTIONS, tmp_path / "functions.zip")) as bundle:
         packed = {name: bundle.read(name) for name in bundle.namelist()}
     known = [file for file in repository_files() if file.is_relative_to(FUNCTIONS)]
-    assert packed == {file.relative_to(FUNCTIONS).as_posix(): file.read_bytes() for file in known}
+    files = {file.relative_to(FUNCTIONS).as_posix(): file.read_bytes() for file in known}
+    assert files.keys() > LEFT_OUT
+    assert packed == {name: data for name, data in files.items() if name not in LEFT_OUT}
 
 
 @pytest.mark.parametrize("stray", STRAY)
@@ -275,6 +287,19 @@ def test_every_module_imports_with_what_is_pinned(unpacked: Path, python: Path) 
     assert done.returncode == 0, done.stderr
     installed = {canonicalize_name(name) for name in json.loads(done.stdout)}
     assert installed <= versions(RUNTIME).keys() | {"pip", "setuptools"}
+
+
+def test_the_store_of_one_machine_does_not_start(unpacked: Path, python: Path, tmp_path: Path) -> None:
+    """Who sets it for what is deployed is told so, before anything is mirrored where it would be lost."""
+    store = f"sqlite:{tmp_path / 'mirror.sqlite'}"
+    command = [str(python), "-I", "-m", "functions_framework", "--target", "read_mailboxes", "--source"]
+    env = SETTINGS | {"MAILMIRROR_STORE": store, "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [*command, str(unpacked / "main.py")], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert f"Mailmirror cannot start: MAILMIRROR_STORE='{store}' is for one machine" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("entry_point", source.entry_points())

@@ -29,6 +29,7 @@ ASKED_FOR = {
     "renewals-absent",
     "reauth-required",
     "coverage-missing",
+    "announcing",
     "parked",
     "quota-rejections",
     "server-errors",

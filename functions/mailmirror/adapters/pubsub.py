@@ -1,10 +1,11 @@
-"""The Publisher port over Pub/Sub's REST API.
+"""The ports Publisher and Topic over Pub/Sub's REST API.
 
-Knows: one topic, and where Pub/Sub is. Does not know: what becomes of work. A message is accepted before `publish`
+Knows: one topic, and where Pub/Sub is. Does not know: what becomes of a message. It is accepted before `publish`
 returns: there is no CPU between requests. REST suits Pub/Sub, Google's emulator and the local broker.
 """
 
 import json
+from collections.abc import Mapping
 
 import requests
 from google.api_core.exceptions import (
@@ -30,7 +31,7 @@ from mailmirror.model import MailboxId
 from mailmirror.ports import Task
 
 TRY_SECONDS = 5.0
-# Publishing twice is harmless: work is a hint.
+# Publishing twice is harmless: work is a hint, deltas come at least once.
 _RETRY = Retry(
     predicate=if_exception_type(
         Aborted,
@@ -48,7 +49,7 @@ _RETRY = Retry(
 )
 
 
-class PubSubPublisher:
+class PubSubTopic:
     """Publishes to one topic; without credentials before the first message."""
 
     def __init__(self, topic: str, *, emulator_host: str | None = None, patience: float = 10.0) -> None:
@@ -64,14 +65,12 @@ class PubSubPublisher:
         self._retry = _RETRY.with_timeout(patience)
         self._client: PublisherClient | None = None
 
-    def publish(self, mailbox: MailboxId, task: Task) -> None:
-        data = json.dumps({"mailbox": mailbox, "task": task}).encode()
+    def publish(self, data: bytes, attributes: Mapping[str, str], ordering_key: str) -> None:
+        message = PubsubMessage(data=data, attributes=attributes, ordering_key=ordering_key)
         try:
             if self._client is None:
                 self._client = self._connect()
-            self._client.publish(
-                topic=self._topic, messages=[PubsubMessage(data=data)], retry=self._retry, timeout=TRY_SECONDS
-            )
+            self._client.publish(topic=self._topic, messages=[message], retry=self._retry, timeout=TRY_SECONDS)
         except (GoogleAPICallError, RetryError, GoogleAuthError, requests.RequestException) as error:
             raise StoreUnavailable(
                 f"Pub/Sub did not accept a message on {self._topic} ({type(error).__name__})."
@@ -88,3 +87,13 @@ class PubSubPublisher:
         # Not through the machine's proxy.
         transport._session.trust_env = False  # noqa: SLF001 -- the transport offers no other way
         return PublisherClient(transport=transport)
+
+
+class PubSubPublisher:
+    """Publishes work; see `PubSubTopic`."""
+
+    def __init__(self, topic: str, *, emulator_host: str | None = None, patience: float = 10.0) -> None:
+        self._topic = PubSubTopic(topic, emulator_host=emulator_host, patience=patience)
+
+    def publish(self, mailbox: MailboxId, task: Task) -> None:
+        self._topic.publish(json.dumps({"mailbox": mailbox, "task": task}).encode(), {}, "")

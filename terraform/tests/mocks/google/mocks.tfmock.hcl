@@ -241,6 +241,13 @@ override_resource {
 }
 
 override_resource {
+  target = google_pubsub_topic.deltas
+  values = {
+    id = "projects/my-project/topics/mailbox-deltas"
+  }
+}
+
+override_resource {
   target = google_pubsub_topic.dead_letters["gmail-notifications"]
   values = {
     id = "projects/my-project/topics/gmail-notifications-dead-letters"
