@@ -15,16 +15,20 @@ locals {
     plan      = ["*"]
   }
 
-  # What applications ask for that a single field does not answer (README's queries): the fields that hold a value, then the one that
-  # sorts. A document may have 40,000 index entries, an array one for each value in each index, and Gmail 10,000 labels: so few hold arrays.
+  # What applications ask for that a single field does not answer (README's queries, read_mailboxes): the fields that hold a value, then
+  # the one that sorts. An index is read in one direction, so a thread has two, and ends with the document's name in that direction.
+  # A document may have 40,000 index entries, an array one for each value in each index, and Gmail 10,000 labels: so few hold arrays.
+  # Recipients are 101 at the most.
   indexes = {
-    messages_by_label        = { collection = "messages", fields = [["labelIds", "CONTAINS"], ["internalDate", "DESCENDING"]] }
-    messages_by_sender       = { collection = "messages", fields = [["headers.from.address", "ASCENDING"], ["internalDate", "DESCENDING"]] }
-    messages_by_thread       = { collection = "messages", fields = [["threadId", "ASCENDING"], ["internalDate", "ASCENDING"]] }
-    threads_by_label         = { collection = "threads", fields = [["labelIds", "CONTAINS"], ["lastMessageAt", "DESCENDING"]] }
-    threads_starred          = { collection = "threads", fields = [["starred", "ASCENDING"], ["lastMessageAt", "DESCENDING"]] }
-    threads_unread_by_label  = { collection = "threads", fields = [["labelIds", "CONTAINS"], ["unread", "ASCENDING"], ["lastMessageAt", "DESCENDING"]] }
-    threads_with_attachments = { collection = "threads", fields = [["hasAttachments", "ASCENDING"], ["lastMessageAt", "DESCENDING"]] }
+    messages_by_label         = { collection = "messages", fields = [["labelIds", "CONTAINS"], ["internalDate", "DESCENDING"]] }
+    messages_by_recipient     = { collection = "messages", fields = [["recipients", "CONTAINS"], ["internalDate", "DESCENDING"]] }
+    messages_by_sender        = { collection = "messages", fields = [["headers.from.address", "ASCENDING"], ["internalDate", "DESCENDING"]] }
+    messages_by_thread        = { collection = "messages", fields = [["threadId", "ASCENDING"], ["internalDate", "ASCENDING"]] }
+    messages_by_thread_newest = { collection = "messages", fields = [["threadId", "ASCENDING"], ["internalDate", "DESCENDING"]] }
+    threads_by_label          = { collection = "threads", fields = [["labelIds", "CONTAINS"], ["lastMessageAt", "DESCENDING"]] }
+    threads_starred           = { collection = "threads", fields = [["starred", "ASCENDING"], ["lastMessageAt", "DESCENDING"]] }
+    threads_unread_by_label   = { collection = "threads", fields = [["labelIds", "CONTAINS"], ["unread", "ASCENDING"], ["lastMessageAt", "DESCENDING"]] }
+    threads_with_attachments  = { collection = "threads", fields = [["hasAttachments", "ASCENDING"], ["lastMessageAt", "DESCENDING"]] }
   }
 }
 

@@ -10,7 +10,7 @@ import pytest
 from mailmirror import text
 from mailmirror.charset import clip
 from mailmirror.content import INLINE_BYTES, Content, read_content
-from mailmirror.documents import to_document
+from mailmirror.mirror import message_document
 from mailmirror.model import Address, Attachment, Body, Message
 
 from local.gmail import mime, payload
@@ -157,7 +157,7 @@ def _people(people: tuple[Address, ...]) -> list[tuple[str, str]]:
 def _document(content: Content) -> dict[str, Any]:
     plain, html = "".join(text.plain(content)), "".join(text.html(content))
     fits = len(plain.encode()) + len(html.encode()) <= INLINE_BYTES
-    return to_document(
+    return message_document(
         Message(
             id="1" * 16,
             thread_id="1" * 16,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mailmirror.headers import HEADERS_BYTES, read_headers
+from mailmirror.headers import HEADERS_BYTES, MAX_RECIPIENTS, RECIPIENT_BYTES, read_headers, recipients
 from mailmirror.model import Address, Headers
 
 
@@ -225,3 +225,61 @@ def test_dates_come_back(date: datetime) -> None:
     """A date as RFC 5322 writes it is the same instant."""
     written = date.strftime("%a, %d %b %Y %H:%M:%S %z")
     assert _whole(date=written).date == date.replace(microsecond=0)
+
+
+# Whom a message is found by
+
+
+def _found_by(**values: str) -> list[str]:
+    return recipients(*_read(**values))
+
+
+def test_recipients_are_all_to_whom_it_went() -> None:
+    """Addresses of to, cc and bcc, in lower case and in this order, each once; not who wrote, nor who is answered."""
+    found = _found_by(
+        bcc="Eve@x.example, b@x.example",
+        cc="team: D@x.example, A@X.example;",
+        to="Ada <A@x.example>, b@x.example, Nobody <>",
+        from_="f@x.example",
+        reply_to="r@x.example",
+    )
+    assert found == ["a@x.example", "b@x.example", "d@x.example", "eve@x.example"]
+    assert _found_by(from_="f@x.example") == []
+
+
+@pytest.mark.parametrize("number", [99, 100, 101, 5_000])
+def test_recipients_say_that_there_are_more(number: int) -> None:
+    """The first hundred are named; of more, `*` says so."""
+    people = [f"{each}@x.example" for each in range(number)]
+    found = _found_by(to=", ".join(people[:60]), cc=", ".join(people[60:]))
+    assert found == people if number <= MAX_RECIPIENTS else [*people[:MAX_RECIPIENTS], "*"]
+
+
+def test_a_hundred_people_named_twice_are_not_more() -> None:
+    """What counts is who it went to."""
+    people = ", ".join(f"{each}@x.example" for each in range(MAX_RECIPIENTS))
+    assert len(_found_by(to=people, cc=people.upper())) == MAX_RECIPIENTS
+
+
+def test_an_address_too_long_to_be_found_by() -> None:
+    """It is left out, and `*` says that there is more."""
+    longest, longer = (f"{'ü' * 150}{'x' * more}@example" for more in (12, 13))
+    assert len(longest.encode()) == RECIPIENT_BYTES
+    assert _found_by(to=f"{longest}, a@x.example") == [longest, "a@x.example"]
+    assert _found_by(to=f"{longer}, a@x.example") == ["a@x.example", "*"]
+
+
+@pytest.mark.parametrize("field", ["to", "cc", "bcc"])
+def test_recipients_that_headers_do_not_hold(field: str) -> None:
+    """Where the headers do not hold all recipients `*` says so; other fields that are cut say nothing of them."""
+    people = ", ".join(f"{'x' * 500}@{number}.example" for number in range(2_000))
+    assert _found_by(**{field: people})[-1:] == ["*"]
+    headers = Headers(to=(Address("", "a@x.example"),))
+    assert recipients(headers, [f"headers.{field}"]) == ["a@x.example", "*"]
+    assert recipients(headers, ["headers.from", "headers.replyTo", "body.text", "attachments"]) == ["a@x.example"]
+
+
+def test_somebody_called_star() -> None:
+    """An address that looks like the sign for more is itself, and stands for it once."""
+    assert _found_by(to="<*>") == ["*"]
+    assert recipients(Headers(to=(Address("", "*"),)), ["headers.to"]) == ["*"]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mailmirror.documents import from_document, to_document
 from mailmirror.history import Step, fold
-from mailmirror.mirror import Bring, Confirm, Edit, Refresh, Relabel, Remove, Sheet, Strip
+from mailmirror.mirror import Bring, Confirm, Edit, Refresh, Relabel, Remove, Sheet, Strip, message_document
 from mailmirror.model import (
     Address,
     Attachment,
@@ -291,13 +291,25 @@ def test_bring_a_new_message() -> None:
     thread = Thread("t1", 10, {"m1": Entry(new.label_ids, new.internal_date, 10, sender(1), "Subject 1", "Snippet 1")})
     assert part == Slice(
         writes=(
-            Write("create", ("messages", "m1"), to_document(new) | {"origin": "backfill", "syncedAt": NOW}),
+            Write("create", ("messages", "m1"), message_document(new) | {"origin": "backfill", "syncedAt": NOW}),
             Write("put", ("threads", "t1"), thread_document(thread)),
         ),
         changes=(Change("messageAdded", "m1", "t1", ("INBOX", "UNREAD")),),
         messages=1,
         threads=1,
     )
+
+
+def test_a_whole_document_names_recipients() -> None:
+    """Whoever writes a message whole, for the first time or again, writes its recipients; a new label does not."""
+    to_bob = replace(message("m1", "INBOX"), headers=Headers(to=(Address("Bob", "bob@example.com"),)))
+    mirror = mirror_of(to_bob)
+    assert mirror.collection("messages")["m1"]["recipients"] == ["bob@example.com"]
+    truncated = replace(to_bob, truncated=("headers.cc",), history_id=12)
+    mirror.apply([Bring(truncated)])
+    assert mirror.collection("messages")["m1"]["recipients"] == ["bob@example.com"]
+    mirror.apply([Bring(truncated, rewrite=True)])
+    assert mirror.collection("messages")["m1"]["recipients"] == ["bob@example.com", "*"]
 
 
 def test_bring_into_a_mirrored_thread() -> None:
@@ -441,7 +453,7 @@ def test_strip() -> None:
     assert not mirror.collection("threads")["t1"]["hasAttachments"]
     assert [documents[i]["body"] == to_document(Body(stored="none")) for i in ("m1", "m2", "m3")] == [True, True, False]
     assert documents["m1"]["protection"] == "signed"
-    assert documents["m1"] | {"body": 0, "attachments": 0} == to_document(signed) | {
+    assert documents["m1"] | {"body": 0, "attachments": 0} == message_document(signed) | {
         "body": 0,
         "attachments": 0,
         "origin": "live",

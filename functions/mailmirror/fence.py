@@ -15,7 +15,7 @@ from mailmirror.model import Held, Lease, Mailbox
 from mailmirror.slice import MAX_WRITES, Document, Write
 
 # Workers without a lease write these at any time: a commit would undo it.
-UNLEASED = frozenset({"hint", "policy", "watch", "request", "wanted"})
+UNLEASED = frozenset({"hint", "policy", "watch", "request", "wanted", "announced"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,8 @@ from email.utils import parsedate_to_datetime
 from itertools import islice
 
 from mailmirror.addresses import read_addresses
-from mailmirror.charset import clip
+from mailmirror.charset import clip, decode_words
 from mailmirror.model import Address, Headers
-from mailmirror.words import decode_words
 
 # All together: 5,000 recipients with usual names.
 HEADERS_BYTES = 350_000
@@ -25,6 +24,9 @@ REFERENCES_BYTES = 40_000
 IN_REPLY_TO_BYTES = 10_000
 MESSAGE_ID_BYTES = 2_000
 ADDRESS_BYTES = 1_000
+# Of a message's index entries: an array has one a value.
+MAX_RECIPIENTS = 100
+RECIPIENT_BYTES = 320
 # An encoded word is up to four times what it says, and not all is kept.
 _RAW = 8
 _RAW_DATE = 200
@@ -37,6 +39,7 @@ _NO_SIGNS = str.maketrans("<>,;", "    ")
 _ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 # Shortest first: one may fill the room.
 _LISTS = {"reply-to": "headers.replyTo", "to": "headers.to", "cc": "headers.cc", "bcc": "headers.bcc"}
+_TO = frozenset({"headers.to", "headers.cc", "headers.bcc"})
 _SINGLE = frozenset({"from", "subject", "date", "message-id", "in-reply-to", "references"})
 _NO_DATE = (ValueError, TypeError, OverflowError, LookupError, AttributeError)
 
@@ -76,6 +79,14 @@ def read_headers(headers: Iterable[tuple[str, str]]) -> tuple[Headers, tuple[str
         references=references,
     )
     return read, tuple(reader.truncated)
+
+
+def recipients(headers: Headers, truncated: Iterable[str]) -> list[str]:
+    """Return the addresses of to, cc and bcc that a message is found by, and `*` where there may be more."""
+    people = dict.fromkeys(person.address for person in (*headers.to, *headers.cc, *headers.bcc) if person.address)
+    short = [address for address in people if _size(address) <= RECIPIENT_BYTES + 1][:MAX_RECIPIENTS]
+    whole = len(short) == len(people) and _TO.isdisjoint(truncated)
+    return short if whole or "*" in short else [*short, "*"]
 
 
 class _Reader:

@@ -8,8 +8,10 @@ changes nothing.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from mailmirror.documents import to_document
+from mailmirror.headers import recipients
 from mailmirror.history import Step, replay
 from mailmirror.model import (
     Body,
@@ -187,7 +189,7 @@ class Sheet:
             case Bring(message, steps):
                 threads[message.thread_id] = None
                 labels += len(message.label_ids) + sum(len(step.added) for step in steps)
-                weight += weigh(to_document(message))
+                weight += weigh(message_document(message))
             case Relabel(_, steps):
                 labels += sum(len(step.added) for step in steps)
             case Refresh(_, label_ids):
@@ -267,7 +269,7 @@ class Sheet:
             self.blobs.append(message.id)
         self.entries.setdefault(message.thread_id, {})[message.id] = new
         self.weight += entry_weight(new)
-        document = to_document(current) | {"origin": self.origin, "syncedAt": self.now}
+        document = message_document(current) | {"origin": self.origin, "syncedAt": self.now}
         self._write(Write("put" if places or self.wary else "create", ("messages", message.id), document))
         self._touch(message.thread_id, history_id)
 
@@ -358,6 +360,11 @@ class Sheet:
         self.writes, self.dirty, self.changes, self.blobs = [], {}, [], []
         self.messages = self.weight = 0
         return part
+
+
+def message_document(message: Message) -> dict[str, Any]:
+    """Return the document of a message, without the time and origin of its writing."""
+    return to_document(message) | {"recipients": recipients(message.headers, message.truncated)}
 
 
 def without_body(message: Message) -> Message:

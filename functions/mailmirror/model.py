@@ -263,10 +263,10 @@ class Receipt:
 class Mailbox:
     """The state of one mailbox: document `mailboxes/{id}`.
 
-    Workers without a lease write `hint`, `policy`, `watch`, `request`, `wanted` and `next_due_at`, too; all else only
-    commits under it. `revision` counts those, from a number that no earlier life reached. `suspect`: how often a
-    message was in hand when workers died. `content`: as the worker before found it. What is older than `aged_to` has
-    left.
+    Workers without a lease write `hint`, `policy`, `watch`, `request`, `wanted`, `announced` and `next_due_at`, too;
+    all else only commits under it. `revision` counts those, from a number that no earlier life reached. `suspect`: how
+    often a message was in hand when workers died. `content`: as the worker before found it. What is older than
+    `aged_to` has left. `announced`: see `announce`.
     """
 
     email_address: MailboxId
@@ -284,6 +284,7 @@ class Mailbox:
     request_done: str = ""
     revision: int = 0
     delta_seq: int = 0
+    announced: int | None = None
     run: Run | None = None
     coverage: Coverage | None = None
     counts: Counts = Counts()
@@ -543,6 +544,29 @@ class Delta:
     cursor: HistoryId
     changes: tuple[Change, ...]
     expire_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which documents of a mailbox an application asks for: the newest first, of the same time the highest id.
+
+    Attributes:
+        by: the time that sorts.
+        equal: fields, with dots, and what each has to be.
+        any_of: an array, and values of which it has one at least.
+        since, before: only those not older, and those older.
+        after: time and id of the document to go on behind.
+        fields: at least these at the top; empty: all.
+    """
+
+    collection: Literal["threads", "messages"]
+    by: Literal["lastMessageAt", "internalDate"]
+    equal: tuple[tuple[str, str | bool], ...] = ()
+    any_of: tuple[str, tuple[str, ...]] | None = None
+    since: datetime | None = None
+    before: datetime | None = None
+    after: tuple[datetime, str] | None = None
+    fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 from mailmirror.content import Content
 from mailmirror.model import (
+    Delta,
     Due,
     Failed,
     FetchedThread,
@@ -30,6 +31,7 @@ from mailmirror.model import (
     PeoplePage,
     Policy,
     Profile,
+    Query,
     Quota,
     Receipt,
     RunRequest,
@@ -331,6 +333,20 @@ class Store(Protocol):
         """Return all parked messages, the next to be tried first."""
         ...
 
+    # For applications
+
+    def query(self, mailbox: MailboxId, query: Query, *, limit: int) -> list[Document]:
+        """Return documents in the order of the query: one read a document."""
+        ...
+
+    def deltas(self, mailbox: MailboxId, *, after: int, limit: int) -> list[Delta]:
+        """Return the first deltas of a higher `seq`, in its order: one read a delta."""
+        ...
+
+    def announced(self, mailbox: MailboxId, seq: int) -> None:
+        """Raise `announced` to at least `seq`, never lower it, without a lease."""
+        ...
+
     # The end of a mailbox
 
     def below(self, mailbox: MailboxId, *, limit: int) -> list[Path]:
@@ -387,6 +403,14 @@ class Publisher(Protocol):
 
     def publish(self, mailbox: MailboxId, task: Task) -> None:
         """Return when it is accepted. Raises `StoreUnavailable`."""
+        ...
+
+
+class Topic(Protocol):
+    """Publishes to `mailbox-deltas`, which applications subscribe to."""
+
+    def publish(self, data: bytes, attributes: Mapping[str, str], ordering_key: str) -> None:
+        """Return when it is accepted, behind all accepted before of the same key. Raises `StoreUnavailable`."""
         ...
 
 

@@ -2,9 +2,12 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import pytest
 from google.cloud import firestore
@@ -26,6 +29,18 @@ class Place:
 
     text: str
     open: Callable[[], Store]
+
+
+def at_once(calls: list[Callable[[], Any]]) -> list[Any]:
+    """Make calls in threads that start together."""
+    barrier = Barrier(len(calls))
+
+    def run(call: Callable[[], Any]) -> Any:
+        barrier.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
 
 
 @pytest.fixture(params=["memory", "sqlite", "firestore"])

@@ -97,6 +97,7 @@ MAILBOX = Mailbox(
     request_done="r1",
     revision=3,
     delta_seq=2**53 + 1,
+    announced=2**53,
     run=RUN,
     coverage=Coverage(6, 5, 4, 3, 2, NOW),
     counts=Counts(5, 4, 2),

@@ -11,11 +11,11 @@ from google.cloud import firestore
 from mailmirror.adapters.firestore import FirestoreStore
 from mailmirror.documents import to_document
 from mailmirror.errors import LeaseHeld, LeaseLost, StoreUnavailable
-from mailmirror.model import Held, Policy, RunRequest, Thread, Watch
+from mailmirror.model import Held, Policy, Query, RunRequest, Thread, Watch
 from mailmirror.slice import Write
 
 from tests.contract.counting import CountingFirestore
-from tests.contract.samples import ADDRESS, LEASE, NOW, PARKED, RECEIPT, new_mailbox
+from tests.contract.samples import ADDRESS, DELTA, LEASE, NOW, PARKED, RECEIPT, new_mailbox
 from tests.contract.worker import firestore_client
 
 LATER = NOW + LEASE
@@ -158,6 +158,34 @@ def test_price_of_objects(client: firestore.Client) -> None:
     store.commit(held, held.mailbox, writes, expires_at=LATER)
     assert _price(counting, lambda: store.named_objects(ADDRESS, ["a", "b", "none"])) == (3, 0)
     assert _price(counting, lambda: store.named_objects(ADDRESS, [])) == (0, 0)
+
+
+def test_price_of_what_applications_ask(client: firestore.Client) -> None:
+    """A query and the log cost a read for each document found, at least one, whatever is asked for behind which
+    document; noting what is announced is one write.
+    """
+    counting, store = CountingFirestore(client), FirestoreStore(client)
+    held = _held(store)
+    messages = [_put(f"m{number}", internalDate=NOW, labelIds=["X", "Y"]) for number in range(9)]
+    log = [Write("put", ("deltas", f"{seq:020d}"), to_document(replace(DELTA, seq=seq))) for seq in range(1, 6)]
+    store.commit(held, held.mailbox, [*messages, *log], expires_at=LATER)
+    query = Query("messages", "internalDate", any_of=("labelIds", ("X", "Y")), fields=("id",))
+    assert _price(counting, lambda: store.query(ADDRESS, query, limit=4)) == (4, 0)
+    assert _price(counting, lambda: store.query(ADDRESS, replace(query, after=(NOW, "m2")), limit=4)) == (2, 0)
+    assert _price(counting, lambda: store.query(ADDRESS, replace(query, before=NOW), limit=4)) == (1, 0)
+    assert _price(counting, lambda: store.deltas(ADDRESS, after=1, limit=3)) == (3, 0)
+    assert _price(counting, lambda: store.deltas(ADDRESS, after=5, limit=3)) == (1, 0)
+    assert _price(counting, lambda: store.announced(ADDRESS, 5)) == (0, 1)
+
+
+def test_announced_begins_on_a_document_without_the_field(client: firestore.Client) -> None:
+    """A mailbox that an older version connected has no such field."""
+    older = {name: value for name, value in to_document(new_mailbox()).items() if name != "announced"}
+    client.document("mailboxes", ADDRESS).set(older)
+    store = FirestoreStore(client)
+    assert store.mailbox(ADDRESS) == new_mailbox()
+    store.announced(ADDRESS, 5)
+    assert store.mailbox(ADDRESS) == replace(new_mailbox(), announced=5)
 
 
 def test_price_of_a_purge(client: firestore.Client) -> None:

@@ -736,6 +736,12 @@ def test_no_mailbox_under_this_address(fake: Fake) -> None:
         fake.accounts().open("nobody@example.com", None).profile()
 
 
+def test_an_address_in_any_script(fake: Fake) -> None:
+    """An address of letters that no header can have is one without a mailbox, too."""
+    with pytest.raises(AccessRevoked, match="Mail service not enabled"):
+        fake.accounts().open("阿达@example.com", None).profile()
+
+
 def test_scopes_missing_for_messages(fake: Fake) -> None:
     """A scope that is missing concerns the mailbox: no message fails for it."""
     ids = fake.deliver(3)

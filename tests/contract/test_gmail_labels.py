@@ -4,6 +4,7 @@ import json
 
 import pytest
 from mailmirror.adapters.gmail import client
+from mailmirror.labels import UNREAD
 from mailmirror.model import Color
 
 from tests.contract.gmail import Fake, Script
@@ -37,14 +38,14 @@ def test_colours_that_the_list_tells(fake: Fake) -> None:
 
 
 def test_labels_that_cannot_be_asked_for(fake: Fake) -> None:
-    """A label that is deleted meanwhile, or that Gmail does not tell, is there as the list has it."""
+    """A label that is deleted meanwhile, or that Gmail does not tell, is there, and said to be without its colour."""
     gone, poor, fine = (fake.alice.create_label(name) for name in ("Gone", "Poor", "Fine"))
     fake.alice.recolor_label(fine, {"textColor": "#000000", "backgroundColor": "#ffffff"})
     fake.faults(GET, {"id": gone, "status": 404, "times": -1}, {"id": poor, "status": 500, "times": -1})
     labels = {label.id: label for label in fake.open().labels()}
     assert [labels[i].name for i in (gone, poor, fine)] == ["Gone", "Poor", "Fine"]
-    assert [labels[i].color for i in (gone, poor)] == [None, None]
-    assert labels[fine].color is not None
+    assert [labels[i].color for i in (gone, poor)] == [UNREAD, UNREAD]
+    assert labels[fine].color not in (None, UNREAD)
 
 
 def test_very_many_labels(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:

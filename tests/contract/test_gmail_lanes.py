@@ -10,7 +10,7 @@ from typing import Any
 
 import google.auth.exceptions
 import pytest
-from mailmirror.adapters.gmail import calls, lanes, transport
+from mailmirror.adapters.gmail import calls, transport
 from mailmirror.errors import AccessRevoked, GmailUnavailable, Throttled
 from mailmirror.model import Failed, FetchedThread, Gone, Message
 from mailmirror.ports import Gmail
@@ -79,7 +79,7 @@ def test_one_batch_needs_no_thread(
     fake: Fake, monkeypatch: pytest.MonkeyPatch, count: int, changes: dict[str, Any]
 ) -> None:
     """Where there is one batch at a time (few ids, one lane, a run with the usual quota) no thread is started."""
-    monkeypatch.delattr(lanes, "ThreadPoolExecutor")
+    monkeypatch.delattr(transport, "ThreadPoolExecutor")
     ids = fake.deliver(count)
     client = fake.open(**({"units_per_minute": UNITS} | changes))
     with client.sparing():

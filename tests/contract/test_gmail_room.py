@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import pytest
-from mailmirror.adapters.gmail import calls, lanes, transport
+from mailmirror.adapters.gmail import calls, transport
 from mailmirror.adapters.gmail.arrival import LARGEST_THREAD, LARGEST_WAVE
 from mailmirror.errors import GmailError, GmailUnavailable
 from mailmirror.model import Failed, FetchedThread, Gone, Message
@@ -31,7 +31,7 @@ def nobody_waits(fake: Fake) -> Iterator[None]:
 def test_a_batch_without_room(fake: Fake, monkeypatch: pytest.MonkeyPatch, lanes_: int) -> None:
     """The ids of a batch whose answer has no room are asked one by one, at once, and each is kept once and paid for."""
     ids = [fake.alice.deliver(mail(f"Subject {number}", "Text. " * 1_000)) for number in range(20)]
-    monkeypatch.setattr(lanes, "LARGEST_WAVE", 20_000)
+    monkeypatch.setattr(transport, "LARGEST_WAVE", 20_000)
     keep = Keeping()
     client_ = fake.open(units_per_minute=MANY_UNITS, lanes=lanes_)
     with nobody_waits(fake):
@@ -48,7 +48,7 @@ def test_a_batch_without_room(fake: Fake, monkeypatch: pytest.MonkeyPatch, lanes
 def test_a_batch_without_room_beside_other_trouble(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids of a batch without room may be gone, fail or never come: each has its result as ever."""
     ids = [fake.alice.deliver(mail(f"Subject {number}", "Text. " * 1_000)) for number in range(12)]
-    monkeypatch.setattr(lanes, "LARGEST_WAVE", 20_000)
+    monkeypatch.setattr(transport, "LARGEST_WAVE", 20_000)
     fake.faults(GET, {"id": ids[2], "status": 404, "times": -1}, {"id": ids[5], "status": 500, "times": -1})
     fake.faults(GET, {"id": ids[7], "status": 503, "times": 3})
     found = fake.open(units_per_minute=MANY_UNITS).messages([*ids, "dead"], Keeping())
@@ -60,7 +60,7 @@ def test_a_batch_without_room_beside_other_trouble(fake: Fake, monkeypatch: pyte
 def test_gmail_falls_silent_after_a_batch_without_room(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     """When nothing comes after such a batch that is Gmail's trouble, found out before a lease has run out."""
     ids = [fake.alice.deliver(mail(f"Subject {number}", "Text. " * 1_000)) for number in range(20)]
-    monkeypatch.setattr(lanes, "LARGEST_WAVE", 20_000)
+    monkeypatch.setattr(transport, "LARGEST_WAVE", 20_000)
     fake.faults(GET, *["slow:0"] * 20, *["timeout:30"] * 100)
     fake.faults("users.getProfile", *["timeout:30"] * 10)
     began = fake.clock.now()
@@ -114,7 +114,7 @@ def test_a_thread_that_is_too_large(fake: Fake, monkeypatch: pytest.MonkeyPatch)
 def test_a_message_that_is_too_large(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is larger than any message can be fails at once, and spoils nothing beside it."""
     monkeypatch.setattr(transport, "LARGEST_ANSWER", 10_000)
-    monkeypatch.setattr(lanes, "LARGEST_WAVE", 10_000)
+    monkeypatch.setattr(transport, "LARGEST_WAVE", 10_000)
     ids = [fake.alice.deliver(mail("Bomb", "Text. " * 2_000)), *fake.deliver(3)]
     client_ = fake.open(units_per_minute=MANY_UNITS, lanes=1)
     with nobody_waits(fake):
@@ -128,7 +128,7 @@ def test_waves_do_not_share_their_room(fake: Fake, monkeypatch: pytest.MonkeyPat
     """Each wave has the room that the one before had: what was kept is not held any more."""
     monkeypatch.setattr(calls, "FIRST_IN_FLIGHT", 2)
     monkeypatch.setattr(calls, "MORE_IN_FLIGHT", 0)
-    monkeypatch.setattr(lanes, "LARGEST_WAVE", 30_000)
+    monkeypatch.setattr(transport, "LARGEST_WAVE", 30_000)
     ids = [fake.alice.deliver(mail(f"Subject {number}", "Text. " * 1_000)) for number in range(10)]
     client_ = fake.open(units_per_minute=MANY_UNITS)
     assert messages_of(client_.messages(ids, Keeping()), Message) == ids

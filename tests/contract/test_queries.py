@@ -10,7 +10,7 @@ several fields needs a composite one, but for one that compares all of them for 
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from math import prod
 from pathlib import Path
@@ -24,8 +24,8 @@ from google.cloud.firestore import FieldFilter, Or
 from google.cloud.firestore_v1.types import StructuredQuery
 from mailmirror.adapters.firestore import FirestoreStore
 from mailmirror.content import read_content
-from mailmirror.documents import to_document
-from mailmirror.model import Message, Thread
+from mailmirror.mirror import message_document
+from mailmirror.model import Message, Query, Thread
 from mailmirror.threads import entry_of, thread_document
 
 from tests.contract.worker import firestore_client
@@ -34,7 +34,8 @@ from tests.world import ADA, World
 
 TERRAFORM = Path(__file__).resolve().parents[2] / "terraform" / "firestore.tf"
 START = datetime(2026, 11, 1, tzinfo=UTC)
-GRACE, BOB = "grace@navy.example", "bob@parc.example"
+GRACE, BOB, CAROL = "grace@navy.example", "bob@parc.example", "carol@x.example"
+FAR_TOO_MANY = [f"{number}@crowd.example" for number in range(150)]
 FORTY = range(40)
 
 # What one document may have of them.
@@ -94,7 +95,9 @@ def source(number: int) -> bytes:
     sender = "Grace <Grace@Navy.EXAMPLE>" if number % 3 else f"Bob <{BOB}>"
     parents = " ".join(f"<{each}@x.example>" for each in range(first, number))
     answers = f"References: {parents}\r\n" if parents else ""
-    head = f"From: {sender}\r\nTo: {ADA}\r\nSubject: Number {first}\r\nMessage-ID: <{number}@x.example>\r\n{answers}"
+    # What went to more people than are indexed is found by whoever is looked for.
+    people = f"{ADA}, " + ", ".join([f"Carol <{CAROL.upper()}>"] * (number % 9 == 7) + FAR_TOO_MANY * (number == 11))
+    head = f"From: {sender}\r\nTo: {people}\r\nSubject: Number {first}\r\nMessage-ID: <{number}@x.example>\r\n{answers}"
     if number % 8 != 5:
         return f"{head}\r\nText {number}\r\n".encode()
     file = "Content-Type: application/pdf\r\nContent-Disposition: attachment; filename=a.pdf\r\n\r\n%PDF"
@@ -161,6 +164,11 @@ def oldest(documents: Iterable[Document], by: str) -> list[str]:
     return newest(documents, by)[::-1]
 
 
+def addresses(message: Document) -> list[str]:
+    """Return to whom a message went."""
+    return [person["address"] for name in ("to", "cc", "bcc") for person in message["headers"][name]]
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """A query of README.
@@ -202,6 +210,14 @@ CASES: dict[str, Case] = {
         lambda m: ("Grace@navy.example",),
         lambda m: newest((n for n in m.messages if n["headers"]["from"]["address"] == GRACE), "internalDate"),
     ),
+    "to_recipient": Case(
+        "messages",
+        lambda m: ("Carol@X.example",),
+        lambda m: newest(
+            (n for n in m.messages if CAROL in addresses(n) or len(addresses(n)) > 100),
+            "internalDate",
+        ),
+    ),
     "labelled_between": Case(
         "messages",
         lambda m: ("INBOX", *WEEK),
@@ -214,6 +230,11 @@ CASES: dict[str, Case] = {
         "messages",
         lambda m: (m.threads[0]["id"],),
         lambda m: oldest((n for n in m.messages if n["threadId"] == m.threads[0]["id"]), "internalDate"),
+    ),
+    "newest_of_thread": Case(
+        "messages",
+        lambda m: (m.threads[0]["id"],),
+        lambda m: newest((n for n in m.messages if n["threadId"] == m.threads[0]["id"]), "internalDate"),
     ),
     "replies_to": Case(
         "messages",
@@ -292,8 +313,8 @@ def needed(query: StructuredQuery) -> Index | None:
     held, compared = set(), set()
     for each in _filters(query):
         path, operator = each.field_filter.field.field_path, each.field_filter.op.name
-        if operator in ("EQUAL", "ARRAY_CONTAINS"):
-            held.add((path, "CONTAINS" if operator == "ARRAY_CONTAINS" else "ASCENDING"))
+        if operator in ("EQUAL", "ARRAY_CONTAINS", "ARRAY_CONTAINS_ANY"):
+            held.add((path, "ASCENDING" if operator == "EQUAL" else "CONTAINS"))
         else:
             compared.add(path)
     orders = [(each.field.field_path, each.direction.name) for each in query.order_by]
@@ -379,11 +400,40 @@ def test_the_functions_own_queries_need_no_composite_index(mirror: Mirror) -> No
     assert store.below(ADA, limit=1)
     assert store.parked(ADA) == []
     assert store.named_objects(ADA, ["nobody/has-this"]) == set()
-    assert len(mirror.asked) >= 9
+    assert store.deltas(ADA, after=0, limit=1)
+    assert len(mirror.asked) >= 10
     assert [query for query in mirror.asked if needed(query) is not None] == []
     fields = {each for query in mirror.asked for each in touched(query)}
     assert fields >= {("mailboxes", "nextDueAt"), ("messages", "objects"), ("threads", "firstMessageAt")}
     assert [each for each in fields if exempt(*each)] == []
+
+
+ASKED_OVER_HTTP = {
+    "messages": Query("messages", "internalDate"),
+    "messages of a thread": Query("messages", "internalDate", equal=(("threadId", "t"),)),
+    "messages to somebody": Query("messages", "internalDate", any_of=("recipients", (ADA, "*"))),
+    "messages by somebody": Query("messages", "internalDate", equal=(("headers.from.address", GRACE),)),
+    "messages by label": Query("messages", "internalDate", any_of=("labelIds", ("INBOX",))),
+    "threads": Query("threads", "lastMessageAt"),
+    "threads by label": Query("threads", "lastMessageAt", any_of=("labelIds", ("INBOX",))),
+}
+
+
+@pytest.mark.parametrize("name", ASKED_OVER_HTTP)
+def test_what_is_asked_over_http_has_its_index(mirror: Mirror, name: str) -> None:
+    """Whatever leads a listing, with a range of time, behind a document, of some fields: Terraform makes its index."""
+    mirror.asked.clear()
+    query = replace(
+        ASKED_OVER_HTTP[name], since=START, before=START + timedelta(days=99), after=(START, "1"), fields=("id",)
+    )
+    mirror.store.query(ADA, ASKED_OVER_HTTP[name], limit=1)
+    mirror.store.query(ADA, query, limit=1)
+    assert len(mirror.asked) == 2
+    for each in mirror.asked:
+        assert needed(each) in {None, *declared().values()}
+        assert (needed(each) is None) is (name in {"messages", "threads"})
+        assert {order.direction.name for order in each.order_by} == {"DESCENDING"}
+        assert [field for field in touched(each) if exempt(*field)] == []
 
 
 def test_readme_says_what_is_not_indexed() -> None:
@@ -427,6 +477,6 @@ def test_no_document_needs_more_index_entries_than_firestore_allows() -> None:
     objects = tuple(f"{ADA}/{number}" for number in range(1_001))
     message = Message("m1", "t1", labels, 1, START, headers=content.headers, objects=objects)
     thread = Thread("t1", 1, {f"m{number}": entry_of(message) for number in range(3)})
-    found = [entries("messages", to_document(message)), entries("threads", thread_document(thread))]
+    found = [entries("messages", message_document(message)), entries("threads", thread_document(thread))]
     assert min(found) > 25_000
     assert max(found) <= MOST_ENTRIES

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,3 +109,14 @@ def test_a_failed_write_leaves_no_transaction_open(tmp_path: Path) -> None:
             store.create_mailbox(replace(new_mailbox(), labels={"a": object()}))  # type: ignore[dict-item]
         other.create_mailbox(new_mailbox("b@example.com"))
         assert [mailbox.email_address for mailbox in store.mailboxes()] == ["b@example.com"]
+
+
+def test_announced_begins_on_a_document_without_the_field(tmp_path: Path) -> None:
+    """A mailbox that an older version connected has no such field."""
+    with SqliteStore(tmp_path / "mirror.db") as store:
+        store.create_mailbox(new_mailbox())
+        with closing(sqlite3.connect(tmp_path / "mirror.db")) as other, other:
+            other.execute("UPDATE documents SET data = json_remove(data, '$.announced')")
+        assert store.mailbox(ADDRESS) == new_mailbox()
+        store.announced(ADDRESS, 5)
+        assert store.mailbox(ADDRESS) == replace(new_mailbox(), announced=5)

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
-from threading import Barrier
 from typing import Any
 
 import pytest
@@ -25,7 +24,7 @@ from mailmirror.model import Due, Held, Mailbox, Parked, Policy, RunRequest, Thr
 from mailmirror.ports import Store
 from mailmirror.slice import Write
 
-from tests.contract.conftest import Place
+from tests.contract.conftest import Place, at_once
 from tests.contract.samples import (
     ADDRESS,
     LEASE,
@@ -156,7 +155,7 @@ def test_concurrent_hints_keep_the_highest(place: Place) -> None:
     stores = [place.open() for _ in range(4)]
     stores[0].create_mailbox(new_mailbox())
     hints = [12, 5, 31, 8, 30, 1, 29, 17]
-    _at_once([partial(stores[n % 4].raise_hint, ADDRESS, hint, NOW) for n, hint in enumerate(hints)])
+    at_once([partial(stores[n % 4].raise_hint, ADDRESS, hint, NOW) for n, hint in enumerate(hints)])
     assert _read(stores[0]).hint == max(hints)
 
 
@@ -263,7 +262,7 @@ def test_of_many_wishes_at_once_one_is_stored(place: Place) -> None:
         stores[number % 4].raise_hint(ADDRESS, number, NOW)
         return stores[number % 4].want(state, wishes[number], due_at=NOW + timedelta(seconds=number))
 
-    answers = _at_once([partial(wish, number) for number in range(8)])
+    answers = at_once([partial(wish, number) for number in range(8)])
     (winner,) = [number for number, stored in enumerate(answers) if stored]
     after = _read(stores[0])
     assert (after.wanted, after.hint) == (wishes[winner], 7)
@@ -321,7 +320,7 @@ def test_expired_lease_is_taken_over(store: Store) -> None:
     assert (held.lease.owner, held.lease.token, held.taken_over) == ("b", 2, True)
 
 
-def test_released_lease_is_free_at_once(store: Store) -> None:
+def test_released_lease_is_freeat_once(store: Store) -> None:
     """A released lease can be taken at once, with a higher token, and that is no takeover."""
     held = _acquired(store)
     released = store.commit(held, held.mailbox, expires_at=LATER, release=True)
@@ -336,7 +335,7 @@ def test_two_acquire_at_once_one_wins(place: Place) -> None:
     stores[0].create_mailbox(new_mailbox())
     for turn in range(5):
         now = NOW + turn * LEASE
-        results = _at_once([partial(_try_acquire, store, f"{turn}-{n}", now) for n, store in enumerate(stores)])
+        results = at_once([partial(_try_acquire, store, f"{turn}-{n}", now) for n, store in enumerate(stores)])
         winners = [held for held in results if held is not None]
         assert [held.lease.token for held in winners] == [turn + 1]
         assert stores[0].lease(ADDRESS) == winners[0].lease
@@ -347,18 +346,6 @@ def _try_acquire(store: Store, owner: str, now: datetime) -> Held | None:
         return store.acquire(_read(store), owner=owner, now=now, expires_at=now + LEASE)
     except LeaseHeld:
         return None
-
-
-def _at_once(calls: list[Callable[[], Any]]) -> list[Any]:
-    """Make calls in threads that start together."""
-    barrier = Barrier(len(calls))
-
-    def run(call: Callable[[], Any]) -> Any:
-        barrier.wait()
-        return call()
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(run, calls))
 
 
 def test_outdated_state_is_read_again(store: Store) -> None:
@@ -392,7 +379,8 @@ def test_commit_stores_all_of_the_state(store: Store) -> None:
     held = _acquired(store)
     committed = store.commit(held, MAILBOX, expires_at=LATER)
     assert committed.mailbox == replace(MAILBOX, revision=1)
-    kept = {name: getattr(new_mailbox(), name) for name in ("hint", "policy", "watch", "request", "wanted")}
+    others = ("hint", "policy", "watch", "request", "wanted", "announced")
+    kept = {name: getattr(new_mailbox(), name) for name in others}
     assert _read(store) == replace(MAILBOX, revision=1, **kept)
     back = store.commit(committed, new_mailbox(), expires_at=LATER)
     assert _read(store) == replace(new_mailbox(), revision=2) == back.mailbox
@@ -653,7 +641,7 @@ def test_delta_sequence_has_no_gap(place: Place) -> None:
             stores[number].commit(held, after, [delta], expires_at=LATER, release=True)
             done += 1
 
-    _at_once([partial(work, number) for number in range(4)])
+    at_once([partial(work, number) for number in range(4)])
     assert _read(stores[0]).delta_seq == 20
     found = stores[0].documents(ADDRESS, [("deltas", f"{seq:020d}") for seq in range(1, 22)])
     assert sorted(document["by"] for document in found.values()) == sorted(

@@ -23,6 +23,7 @@ from mailmirror import fence
 from mailmirror.documents import from_document, to_document
 from mailmirror.errors import DocumentExists, LeaseHeld, LeaseLost, StoreUnavailable, UnknownMailbox
 from mailmirror.model import (
+    Delta,
     Due,
     Held,
     HistoryId,
@@ -32,6 +33,7 @@ from mailmirror.model import (
     MailboxId,
     Parked,
     Policy,
+    Query,
     Receipt,
     RunRequest,
     Thread,
@@ -241,6 +243,36 @@ class FirestoreStore:
     def parked(self, mailbox: MailboxId) -> list[Parked]:
         query = self._client.collection("mailboxes", mailbox, "parked").order_by("nextAttemptAt").order_by("__name__")
         return [from_document(Parked, _document(snapshot)) for snapshot in self._results(query)]
+
+    # For applications
+
+    def query(self, mailbox: MailboxId, query: Query, *, limit: int) -> list[Document]:
+        conditions: list[tuple[str, str, Any]] = [(name, "==", value) for name, value in query.equal]
+        if query.any_of is not None:
+            name, values = query.any_of
+            one = len(values) == 1
+            conditions.append((name, "array_contains" if one else "array_contains_any", values[0] if one else values))
+        for operator, bound in ((">=", query.since), ("<", query.before)):
+            if bound is not None:
+                conditions.append((query.by, operator, bound))
+        asked: firestore.Query = self._client.collection("mailboxes", mailbox, query.collection).limit(limit)
+        for condition in conditions:
+            asked = asked.where(filter=FieldFilter(*condition))
+        for field in (query.by, "__name__"):
+            asked = asked.order_by(field, direction=firestore.Query.DESCENDING)
+        if query.after is not None:
+            asked = asked.start_after(dict(zip((query.by, "__name__"), query.after, strict=True)))
+        if query.fields:
+            asked = asked.select(query.fields)
+        return [_document(snapshot) for snapshot in self._results(asked)]
+
+    def deltas(self, mailbox: MailboxId, *, after: int, limit: int) -> list[Delta]:
+        collection = self._client.collection("mailboxes", mailbox, "deltas")
+        query = _after(collection.order_by("__name__").limit(limit), f"{after:020d}")
+        return [from_document(Delta, _document(snapshot)) for snapshot in self._results(query)]
+
+    def announced(self, mailbox: MailboxId, seq: int) -> None:
+        self._set(mailbox, {"announced": firestore.Maximum(seq)})
 
     # The end of a mailbox
 

@@ -22,6 +22,7 @@ from mailmirror import fence
 from mailmirror.documents import from_document, to_document
 from mailmirror.errors import DocumentExists, LeaseLost, StoreUnavailable, UnknownMailbox
 from mailmirror.model import (
+    Delta,
     Due,
     Held,
     HistoryId,
@@ -31,6 +32,7 @@ from mailmirror.model import (
     MailboxId,
     Parked,
     Policy,
+    Query,
     Receipt,
     RunRequest,
     Thread,
@@ -75,6 +77,15 @@ _NAMED = """
 SELECT DISTINCT named.value FROM documents, json_each(data, '$.objects') AS named
 WHERE collection = ? AND named.value IN (SELECT value FROM json_each(?))
 """
+_QUERY = """
+SELECT data FROM (SELECT json_extract(data, ?) AS time, id, data FROM documents WHERE collection = ?)
+WHERE time >= ? AND time < ? AND (time, id) < (?, ?)
+"""
+_EQUAL = "AND json_extract(data, ?) = ?\n"
+_ANY_OF = "AND EXISTS (SELECT 1 FROM json_each(data, ?) WHERE value IN (SELECT value FROM json_each(?)))\n"
+_NEWEST_FIRST = "ORDER BY time DESC, id DESC LIMIT ?"
+# After all times.
+_LATEST = "~"
 # Below a mailbox's path and a slash: 0 comes after it. LIKE and GLOB see wildcards in addresses.
 _BELOW = """
 SELECT collection, id FROM documents WHERE collection > ? || '/' AND collection < ? || '0'
@@ -254,6 +265,38 @@ class SqliteStore:
     def parked(self, mailbox: MailboxId) -> list[Parked]:
         rows = self._rows(_PARKED, (f"mailboxes/{mailbox}/parked",))
         return [from_document(Parked, _load(data)) for (data,) in rows]
+
+    # For applications
+
+    def query(self, mailbox: MailboxId, query: Query, *, limit: int) -> list[Document]:
+        since = "" if query.since is None else _text(query.since)
+        before = _LATEST if query.before is None else _text(query.before)
+        time, name = (_LATEST, "") if query.after is None else (_text(query.after[0]), query.after[1])
+        asked = _QUERY + _EQUAL * len(query.equal)
+        given: list[object] = [
+            f"$.{query.by}.$time",
+            f"mailboxes/{mailbox}/{query.collection}",
+            since,
+            before,
+            time,
+            name,
+        ]
+        given += [each for field, value in query.equal for each in (f"$.{field}", value)]
+        if query.any_of is not None:
+            asked += _ANY_OF
+            given += [f"$.{query.any_of[0]}", json.dumps(query.any_of[1])]
+        found: list[Document] = [_load(data) for (data,) in self._rows(asked + _NEWEST_FIRST, (*given, limit))]
+        names = query.fields
+        return [{field: each[field] for field in names if field in each} for each in found] if names else found
+
+    def deltas(self, mailbox: MailboxId, *, after: int, limit: int) -> list[Delta]:
+        documents = self._scan(f"mailboxes/{mailbox}/deltas", f"{after:020d}", limit)
+        return [from_document(Delta, document) for document in documents]
+
+    def announced(self, mailbox: MailboxId, seq: int) -> None:
+        with self._transaction() as write:
+            before = self._known(mailbox).get("announced") or 0
+            _merge(write, "mailboxes", mailbox, {"announced": max(before, seq)})
 
     # The end of a mailbox
 
