@@ -16,7 +16,7 @@ from rich.console import Console
 from bench.report import Figure, table, to_json
 
 # In the order in which they are measured: what is short and exact comes first.
-SUBJECTS = ("first_sync", "recovery", "lieer", "large_mail", "memory", "cold_start")
+SUBJECTS = ("first_sync", "recovery", "followers", "lieer", "large_mail", "memory", "cold_start")
 
 # Where nobody says how wide the screen is, the table gets the room it takes.
 _WIDTH = 150

@@ -8,7 +8,7 @@ import sys
 
 import functions_framework
 from flask import Request, Response
-from mailmirror import api, app, wiring
+from mailmirror import api, app, read_api, wiring
 from mailmirror.config import BadSetting, Settings
 
 try:
@@ -63,5 +63,5 @@ def manage_mailboxes(request: Request) -> Response:
 
 @functions_framework.http
 def read_mailboxes(request: Request) -> Response:
-    """Applications: the bytes of attachments."""
-    return api.read_mailboxes(_app, request)
+    """Applications: threads, messages, attachments, deltas."""
+    return read_api.read_mailboxes(_app, request)

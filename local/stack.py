@@ -49,8 +49,10 @@ FOR_CONSENT = frozenset({"oauth_callback"})
 # topic -> the function its subscription pushes to
 TOPICS = {"gmail-notifications": "sync_history", "mailbox-work": "run_work"}
 
+_DELTAS = "mailbox-deltas"
 _ACK_DEADLINE_SECONDS = 60
 _RENEW_SECONDS = 30
+_FOLLOWERS = 40
 # What must not reach the processes from the shell that starts them: another project, other credentials.
 _SECRETS = f"projects/{PROJECT}/secrets/"
 _OAUTH_CLIENT = "mailmirror-oauth-client"
@@ -60,6 +62,7 @@ _FOREIGN = (
         "BODY_",
         "CLOUDSDK_",
         "DEBUG",
+        "DELTA_",
         "FIRESTORE_",
         "FUNCTION_",
         "GCLOUD_",
@@ -80,6 +83,7 @@ class Settings:
         directory: where the logs, the SQLite file and the bucket go.
         backend: `sqlite`: SQLite and the broker of `local.pubsub`; `emulators`: Google's, for Firestore and Pub/Sub.
         attachments: whether their bytes are kept.
+        deltas: whether they are published to the topic `mailbox-deltas`; who wants them subscribes.
         auth: `none`: Gmail believes everybody; `oauth`: users are asked for consent, and Gmail believes tokens alone.
         seed: makes the fake Gmail repeatable.
         units_per_minute: the quota of a mailbox, of the fake Gmail and of the functions alike.
@@ -95,6 +99,7 @@ class Settings:
     directory: Path
     backend: Backend = "sqlite"
     attachments: Attachments = "none"
+    deltas: bool = False
     auth: Auth = "none"
     seed: int = 1
     units_per_minute: int = 600_000
@@ -252,12 +257,16 @@ class Stack:
             name,
             command,
             # As on Cloud Run: a lease says which function's worker holds it.
-            env=self._environment() | {"K_REVISION": name, "HOME": str(home)},
+            env=self._environment() | {"K_REVISION": name, "HOME": str(home), "THREADS": str(self._threads(name))},
             log=self.settings.directory / f"{name}.log",
             ready_url=self._urls[name] + ready if ready is not None else None,
         )
         self.processes[name] = process
         process.start()
+
+    def _threads(self, name: str) -> int:
+        # Whoever waits for a delta takes one.
+        return max(_FOLLOWERS, self.settings.threads) if name == "read_mailboxes" else self.settings.threads
 
     def _environment(self) -> dict[str, str]:
         settings = self.settings
@@ -281,7 +290,6 @@ class Stack:
             "STEP_SECONDS": f"{settings.step_seconds:g}",
             "MAILMIRROR_STORE": f"sqlite:{self.sqlite}" if self.sqlite else "firestore",
             "WORKERS": "1",
-            "THREADS": str(settings.threads),
             "LOG_LEVEL": settings.log_level,
         }
         if settings.auth == "oauth":
@@ -293,6 +301,8 @@ class Stack:
                 # The stand-in for the token endpoint speaks plain HTTP.
                 "OAUTHLIB_INSECURE_TRANSPORT": "1",
             }
+        if settings.deltas:
+            env["DELTA_TOPIC"] = _topic(_DELTAS)
         if self.firestore:
             env["FIRESTORE_EMULATOR_HOST"] = self.firestore
         if settings.lease_seconds is not None:
@@ -301,6 +311,8 @@ class Stack:
 
     def _create_topics(self) -> None:
         root = f"{self.pubsub}/v1/"
+        if self.settings.deltas:
+            call("PUT", root + _topic(_DELTAS), {})
         for name, function in TOPICS.items():
             dead = f"{name}-dead"
             call("PUT", root + _topic(name), {})

@@ -10,7 +10,8 @@ locals {
 
   # One row for each entry point of functions/main.py.
   #   concurrency  requests an instance serves at a time; above 1 Cloud Run wants a whole CPU. A request takes up to five times what
-  #                25 messages hold: with bodies of 1 MB four of them were measured at 700 MiB
+  #                25 messages hold: with bodies of 1 MB four of them were measured at 700 MiB. To read is less: of what Gmail gives
+  #                133 MB for the largest attachment, 8 MB of documents, and next to nothing for whoever waits for a delta
   #   callers      who may call it: push, scheduler, admins, readers, or browsers, which are everybody's
   #   mirror       what it may do in Firestore: write, connect, which is to write without deleting, or read
   #   gmail        whether it opens mailboxes
@@ -52,8 +53,8 @@ locals {
       ingress     = "ALLOW_ALL", callers = "admins", mirror = "write", gmail = true, bodies = "write", publishes = true, keeps = true, forgets = true
     }
     read_mailboxes = {
-      description = "Gives applications the bytes of attachments."
-      memory      = "1Gi", cpu = "1", concurrency = 4, timeout = local.answer_seconds, instances = var.max_instances
+      description = "Gives applications threads, messages, attachments and deltas."
+      memory      = "2Gi", cpu = "1", concurrency = 12, timeout = local.answer_seconds, instances = var.max_instances
       ingress     = "ALLOW_ALL", callers = "readers", mirror = "read", gmail = true, bodies = "read", publishes = false, keeps = false, forgets = false
     }
     oauth_callback = {
@@ -90,6 +91,7 @@ locals {
       FIRESTORE_DATABASE          = var.firestore_database
       GMAIL_TOPIC                 = "projects/${var.project}/topics/${google_pubsub_topic.topic["gmail-notifications"].name}"
       WORK_TOPIC                  = "projects/${var.project}/topics/${google_pubsub_topic.topic["mailbox-work"].name}"
+      DELTA_TOPIC                 = var.delta_topic ? "projects/${var.project}/topics/${google_pubsub_topic.deltas[0].name}" : ""
       BODY_BUCKET                 = local.body_bucket
       ATTACHMENTS                 = var.attachments
       GMAIL_AUTH                  = var.gmail_auth
@@ -125,7 +127,8 @@ data "archive_file" "functions" {
   output_path      = "${path.module}/build/functions.zip"
   output_file_mode = "0644"
   # Hidden files have a name after the dot: the folder itself is asked about as `.`, and would be left out with all that is in it.
-  excludes = ["**/__pycache__/**", "**/*.pyc", "**/.?*", "**/*.sqlite", "**/*.sqlite-*"]
+  # The store in a file is for one machine: an instance's disk ends with it.
+  excludes = ["**/__pycache__/**", "**/*.pyc", "**/.?*", "**/*.sqlite", "**/*.sqlite-*", "mailmirror/adapters/sqlite.py"]
 }
 
 resource "google_storage_bucket_object" "functions" {

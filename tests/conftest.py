@@ -16,6 +16,7 @@ from local.emulators import EmulatorsMissing, EmulatorTools, FirestoreEmulator, 
 ENVIRONMENT = (
     "ATTACHMENTS",
     "BODY_BUCKET",
+    "DELTA_TOPIC",
     "DIRECTORY_ADMIN",
     "DIRECTORY_API_ROOT",
     "FIRESTORE_DATABASE",

@@ -29,6 +29,7 @@ from mailmirror.adapters.gmail.wire import (
     parse_watch,
 )
 from mailmirror.errors import GmailUnavailable, HistoryExpired, PageTokenExpired, UnknownMailbox
+from mailmirror.labels import UNREAD
 from mailmirror.model import (
     Failed,
     FetchedThread,
@@ -225,8 +226,8 @@ class InProcessGmail:
         return tuple(self._colored(label) if label.type == "user" else label for label in labels)
 
     def _colored(self, label: Label) -> Label:
-        self._ask("users.labels.get", label.id)
-        return replace(label, color=parse_label(self._mailbox.get_label(label.id)).color)
+        answer = self._get("users.labels.get", lambda label_id, _: self._mailbox.get_label(label_id), label.id, "")
+        return replace(label, color=UNREAD if isinstance(answer, Gone | Failed) else parse_label(answer).color)
 
     def _get(self, method: str, get: Callable[[str, str], Any], item_id: str, form: str) -> Any | Gone | Failed:
         """What is answered, or what became of it instead."""

@@ -33,6 +33,10 @@ def _read(value: str) -> list[tuple[str, str]]:
         ("team: a@b, Bob <c@d>;", [("", "a@b"), ("Bob", "c@d")]),
         ('one: a@b;, "two": c@d;, e@f', [("", "a@b"), ("", "c@d"), ("", "e@f")]),
         ("undisclosed-recipients:;", []),
+        # A bracket alone, or an encoded word that says nothing, is nobody.
+        (">", []),
+        ("a@b, >, c@d", [("", "a@b"), ("", "c@d")]),
+        ("=?utf-8?q??=; a@b", [("", "a@b")]),
         ("Undisclosed recipients:;", []),
         # Encoded words are decoded after the list has been taken apart.
         ("=?utf-8?q?Doe=2C_J=C3=B6rg?= <a@b>, c@d", [("Doe, Jörg", "a@b"), ("", "c@d")]),

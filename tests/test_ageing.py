@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from mailmirror import ageing
+from mailmirror import tidying
 from mailmirror.model import Policy
 
 from tests.killing import Killed, KillingStore, at_call, doomed
@@ -244,7 +244,7 @@ def test_a_listing_that_starts_again_is_of_the_day_on_which_it_does() -> None:
 
 def test_each_turn_does_what_it_has_time_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A turn that is over before it begins removes the oldest threads' messages all the same, and the next goes on."""
-    monkeypatch.setattr(ageing, "THREADS", 4)
+    monkeypatch.setattr(tidying, "THREADS", 4)
     world = connected(days=2, each=30)
     hasty = world.worker("hasty", step=timedelta(0))
     world.clock.advance(6 * DAY)
@@ -263,7 +263,7 @@ def test_each_turn_does_what_it_has_time_for(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_new_mail_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mail that is announced while old mail is removed waits for one slice of that and no more."""
-    monkeypatch.setattr(ageing, "THREADS", 4)
+    monkeypatch.setattr(tidying, "THREADS", 4)
     world = connected(days=2, each=30)
     other, arrived, seen = world.worker("other"), list[str](), list[bool]()
 

@@ -14,7 +14,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
 from flask import Request, Response
-from mailmirror import api
+from mailmirror import api, read_api
 from mailmirror import download as downloads
 from mailmirror.adapters import directory
 from mailmirror.adapters.directory import DirectoryApi
@@ -148,6 +148,7 @@ def test_an_incremental_sync(world: World) -> None:
         "runId": None,
         "threadsProcessed": 1,
         "messagesProcessed": 1,
+        "parked": 0,
     }
     assert world.differences() == []
     assert world.outbox.work == []
@@ -1014,7 +1015,7 @@ class Download:
 
 def read(world: World, path: str, method: str = "GET") -> Answer:
     """Call read_mailboxes for what is an error."""
-    return ask(lambda request: api.read_mailboxes(world.app, request), method, path)
+    return ask(lambda request: read_api.read_mailboxes(world.app, request), method, path)
 
 
 def download(world: World, path: str, method: str = "GET") -> Download:
@@ -1027,7 +1028,7 @@ def serve(world: World, path: str, method: str = "GET") -> TestResponse:
     """Call read_mailboxes as a server does, which leaves the body out where the method has none."""
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        return api.read_mailboxes(world.app, Request(environ))(environ, start_response)
+        return read_api.read_mailboxes(world.app, Request(environ))(environ, start_response)
 
     return Client(application).open(path, method=method)
 
@@ -1233,6 +1234,7 @@ def test_head(world: World, path: str) -> None:
         *(("manage", method, STOP, "POST") for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS")),
         *(("manage", method, "/mailboxes", "GET") for method in ("POST", "PUT", "DELETE", "OPTIONS")),
         *(("manage", method, f"{ONE}/plan", "GET") for method in ("POST", "PUT", "DELETE", "OPTIONS")),
+        *(("manage", method, f"{ONE}/parked", "GET") for method in ("POST", "PUT", "DELETE", "OPTIONS")),
         *(
             ("read", method, f"{ONE}/messages/1/attachments{part}", "GET")
             for part in ("", "/1")
@@ -1248,7 +1250,7 @@ def test_a_method_that_is_not_allowed(world: World, handle: str, method: str, pa
         "scheduled": lambda request: api.scheduled(world.app.sweep_mailboxes, request),
         "trigger_sync": lambda request: api.trigger_sync(world.app, request),
         "manage": lambda request: api.manage_mailboxes(world.app, request),
-        "read": lambda request: api.read_mailboxes(world.app, request),
+        "read": lambda request: read_api.read_mailboxes(world.app, request),
     }
     world.clock.advance(3_600)
     before = stored(world)

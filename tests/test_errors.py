@@ -17,10 +17,11 @@ from mailmirror.errors import (
 )
 
 # What the tree says, and the codes Google's error model has for a status.
-ANSWERS = {"ack": True, "retry": False, "400": False, "404": True, "409": True}
+ANSWERS = {"ack": True, "retry": False, "400": False, "404": True, "409": True, "410": True}
 CODES = {
     "INVALID_ARGUMENT": {400},
     "NOT_FOUND": {404},
+    "OUT_OF_RANGE": {400, 410},
     "ABORTED": {409},
     "FAILED_PRECONDITION": {400, 409},
     "RESOURCE_EXHAUSTED": {429},

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mailmirror.flowed import unflow
+from mailmirror.text import unflow
 
 
 def _unflow(text: str, *, del_sp: bool = False) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mailmirror import ghosts
+from mailmirror import tidying
 from mailmirror.errors import GmailUnavailable
 from mailmirror.labels import ABSENT, GONE, UNLISTED
 from mailmirror.model import Policy
@@ -117,6 +117,33 @@ def test_names_and_colours_follow(when: Callable[[World], None]) -> None:
     world.ada.recolor_label(label, None)
     when(world)
     assert world.documents("labels")[label]["color"] is None
+
+
+@pytest.mark.parametrize("when", [at_a_renewal, at_an_unknown_label, at_the_end_of_a_run])
+def test_a_colour_that_cannot_be_read(when: Callable[[World], None]) -> None:
+    """A colour that Gmail does not tell stays as the mirror has it, whatever else of the label is new, until it does.
+
+    A label that the mirror does not have yet comes without one.
+    """
+    world, label = connected()
+    world.ada.recolor_label(label, {"textColor": "#ffffff", "backgroundColor": "#a46a21"})
+    when(world)
+    known = world.documents("labels")[label]
+
+    def fail(method: str, subject: str) -> None:
+        if method == "users.labels.get":
+            raise GmailUnavailable("500")
+
+    world.accounts.before = fail
+    world.ada.rename_label(label, "Play")
+    world.ada.recolor_label(label, {"textColor": "#000000", "backgroundColor": "#ffffff"})
+    new = world.ada.create_label("New")
+    when(world)
+    assert world.documents("labels")[label] == known | {"name": "Play"}
+    assert world.documents("labels")[new]["color"] is None
+    world.accounts.before = None
+    when(world)
+    assert world.documents("labels")[label]["color"] == {"textColor": "#000000", "backgroundColor": "#ffffff"}
 
 
 def test_what_history_took_off_already() -> None:
@@ -470,7 +497,7 @@ def test_what_a_label_that_is_gone_kept_out_comes() -> None:
 
 def test_each_turn_does_what_it_has_time_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A turn that is over before it begins takes the label off some threads all the same, and the next one goes on."""
-    monkeypatch.setattr(ghosts, "THREADS", 3)
+    monkeypatch.setattr(tidying, "THREADS", 3)
     world, label = connected(messages=40)
     hasty = world.worker("hasty", step=timedelta(0))
     forget(world, label)
@@ -489,7 +516,7 @@ def test_each_turn_does_what_it_has_time_for(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_new_mail_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mail that is announced while a label is taken off waits for one slice of that and no more."""
-    monkeypatch.setattr(ghosts, "THREADS", 3)
+    monkeypatch.setattr(tidying, "THREADS", 3)
     world, label = connected(messages=40)
     other, arrived, seen = world.worker("other"), list[str](), list[bool]()
 

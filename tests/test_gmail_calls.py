@@ -14,8 +14,7 @@ import pytest
 from googleapiclient.errors import HttpError
 from mailmirror.adapters.gmail.calls import MAX_BATCH, Calls, Get
 from mailmirror.adapters.gmail.gets import Gets, Kind
-from mailmirror.adapters.gmail.lanes import Lanes
-from mailmirror.adapters.gmail.transport import Outcome
+from mailmirror.adapters.gmail.transport import Lanes, Outcome
 from mailmirror.errors import GmailUnavailable, Throttled
 from mailmirror.model import Failed
 from mailmirror.quota import PRICES, Budget, bucket

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from mailmirror.adapters.gmail.data import read_json
+from mailmirror.adapters.gmail.arrival import read_json
 
 DIGITS = string.ascii_letters + string.digits + "+/-_"
 # What a reader might take for the name that it looks for, or for the end of a string.

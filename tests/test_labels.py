@@ -8,7 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mailmirror.documents import to_document
-from mailmirror.labels import ABSENT, GONE, LEAVING, UNLISTED, is_listed, missing, never_listed, refresh, unknown
+from mailmirror.labels import (
+    ABSENT,
+    GONE,
+    LEAVING,
+    UNLISTED,
+    UNREAD,
+    colored,
+    is_listed,
+    missing,
+    never_listed,
+    refresh,
+    unknown,
+)
 from mailmirror.model import Color, Label
 from mailmirror.slice import Write
 
@@ -61,6 +73,16 @@ def test_changed_labels() -> None:
         assert writes == [put(changed)]
         assert now["Label_1"] != known["Label_1"]
         assert (now["INBOX"], now["Label_2"]) == (known["INBOX"], known["Label_2"])
+
+
+def test_a_colour_that_was_not_read() -> None:
+    """It stays as it is mirrored; what is mirrored of a label's other fields does not matter, nor another colour."""
+    red, unread = Color("#ffffff", "#cc3a21"), replace(WORK, color=UNREAD)
+    assert colored(unread, to_document(replace(WORK, name="Old", color=red))) == replace(WORK, color=red)
+    assert colored(unread, to_document(WORK)) == WORK
+    assert colored(unread, None) == WORK
+    assert colored(WORK, to_document(replace(WORK, color=red))) == WORK
+    assert colored(replace(WORK, color=red), to_document(WORK)) == replace(WORK, color=red)
 
 
 def test_deleted_label() -> None:

@@ -82,8 +82,8 @@ class Deployment:
         """Let go what the instances opened."""
         for main in self.instances:
             main._app.store.close()
-            if main._app.publisher._client is not None:
-                main._app.publisher._client.transport.close()
+            if main._app.publisher._topic._client is not None:
+                main._app.publisher._topic._client.transport.close()
 
     def documents(self) -> list[tuple[str, str, str, int]]:
         """Everything in the store, with the number of writes."""

@@ -7,8 +7,8 @@ from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mailmirror.listing import Pages, excluded_row, history_row, message_row
 from mailmirror.model import HistoryId, MessageId, ThreadId
-from mailmirror.pages import Pages, excluded_row, history_row, message_row
 from mailmirror.planner import Manifest, manifest
 
 THREADS = st.sampled_from(["1", "10", "1f", "2", "a", "ab", "b0", "b1", "ff"])

@@ -7,7 +7,7 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mailmirror.rendering import RENDERED_BYTES, render
+from mailmirror.text import RENDERED_BYTES, render
 
 
 def _render(source: str) -> str:

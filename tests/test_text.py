@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from mailmirror import text
 from mailmirror.content import Content, Part, TextPart
-from mailmirror.rendering import RENDERED_BYTES
+from mailmirror.text import RENDERED_BYTES
 
 MB = 1_000_000
 

@@ -19,11 +19,11 @@ from mailmirror import api, wiring
 from mailmirror.adapters.consents import token_secret
 from mailmirror.adapters.sqlite import SqliteStore
 from mailmirror.app import App
-from mailmirror.browser_page import page
 from mailmirror.config import READONLY_SCOPE, Settings
 from mailmirror.consent import QUESTION_LIFE
 from mailmirror.errors import StoreUnavailable
 from mailmirror.model import Mailbox, Watch
+from mailmirror.web_consent import page
 from mailmirror.wiring import from_settings
 from werkzeug.test import EnvironBuilder
 

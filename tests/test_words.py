@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mailmirror.words import decode_words, unfold
+from mailmirror.charset import decode_words, unfold
 
 
 @pytest.mark.parametrize(

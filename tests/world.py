@@ -7,7 +7,7 @@ comparison shares nothing with the engine.
 import base64
 import json
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
@@ -15,12 +15,13 @@ from random import Random
 from typing import Any
 
 from mailmirror.adapters.sqlite import SqliteStore
+from mailmirror.announce import Announcer
 from mailmirror.app import App
-from mailmirror.errors import UnknownMailbox
+from mailmirror.errors import StoreUnavailable, UnknownMailbox
 from mailmirror.keep import Kept
 from mailmirror.lease import Pace
 from mailmirror.model import Mailbox, MailboxId, Policy
-from mailmirror.ports import Store, Task
+from mailmirror.ports import Store, Task, Topic
 from mailmirror.quota import PRICES
 
 from local.gmail.mailbox import Mailbox as GmailMailbox
@@ -49,6 +50,31 @@ class Outbox:
         self.work.append((mailbox, task))
 
 
+@dataclass(frozen=True)
+class Told:
+    """A message on the topic for applications."""
+
+    data: dict[str, Any]
+    attributes: dict[str, str]
+    ordering_key: str
+
+
+@dataclass
+class Deltas:
+    """The topic for applications: what it accepted; while it is `down`, nothing."""
+
+    told: list[Told] = field(default_factory=list)
+    down: bool = False
+    asked: int = 0
+
+    def publish(self, data: bytes, attributes: Mapping[str, str], ordering_key: str) -> None:
+        """Take an event."""
+        self.asked += 1
+        if self.down:
+            raise StoreUnavailable("The topic is down.")
+        self.told.append(Told(json.loads(data), dict(attributes), ordering_key))
+
+
 class World:
     """One mailbox, `ada`, and the application that mirrors it."""
 
@@ -60,8 +86,10 @@ class World:
         step: timedelta = timedelta(seconds=480),
         units_per_minute: int = 6_000_000,
         kept: Kept | None = None,
+        topic: Topic | None = None,
     ) -> None:
         self.kept = kept or Kept()
+        self.topic = topic
         self.rng = Random(seed)
         self.clock = VirtualClock()
         self.sqlite = SqliteStore(":memory:")
@@ -89,6 +117,7 @@ class World:
             step=step,
             new_run_id=self._run_id,
             kept=self.kept,
+            announcer=Announcer(self.store, self.topic, self.clock, "//mailmirror/projects/p") if self.topic else None,
         )
 
     def _run_id(self) -> str:

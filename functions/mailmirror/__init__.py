@@ -22,8 +22,8 @@ The words, used alike in code, documents, logs and errors:
 The map, from the inside out; only the edge knows Google, HTTP or the environment:
 
     values: model documents slice errors errand quota ports log
-    decisions: history planner pages mirror threads content policy labels parked fence consent estimate
-    content: payload headers addresses words charset attachments, and text: flowed rendering
+    decisions: history planner mirror threads content policy labels parked fence consent estimate
+    content: payload headers addresses charset attachments text
     effects: the rest
-    edge: notification config app wiring api browser_page adapters/ (one file per technology)
+    edge: notification config app wiring api adapters/ (one file per technology)
 """

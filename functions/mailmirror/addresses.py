@@ -8,9 +8,8 @@ that an encoded comma splits no name.
 import re
 from collections.abc import Iterator
 
-from mailmirror.charset import clean
+from mailmirror.charset import WORD, clean, decode_words, unfold
 from mailmirror.model import Address
-from mailmirror.words import WORD, decode_words, unfold
 
 _TEXT = re.compile(r'[^"(<,;:\[\\=]++|=')
 _ENCODED = re.compile(WORD)
@@ -30,11 +29,11 @@ _NAME_PIECES = 3
 
 
 def read_addresses(value: str) -> Iterator[Address]:
-    """Yield the people a header names, members of groups too; what is no address as well as it can be read.
+    """Yield the people a header names, members of groups too; what is no address as well as it can be read."""
+    return (person for person in _people(value) if person.name or person.address)
 
-    Args:
-        value: as sent or as Gmail shows it.
-    """
+
+def _people(value: str) -> Iterator[Address]:
     # "Doe, John <john@example.com>" is one: Gmail shows an encoded word without quotes.
     names: list[str] = []
     for mailbox in _List(unfold(clean(value))).mailboxes():

@@ -7,7 +7,7 @@ import base64
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -15,16 +15,15 @@ from functools import partial
 from flask import Request, Response
 
 from mailmirror.app import App, TriggerMode, log_unexpected
-from mailmirror.browser_page import HEADERS, page
 from mailmirror.discovery import Crowd, Place
 from mailmirror.documents import to_document
-from mailmirror.download import download
 from mailmirror.errors import ConsentNotGiven, InvalidInput, MailmirrorError
 from mailmirror.log import log
 from mailmirror.mailboxes import at_rest, mailbox_id
 from mailmirror.model import Mailbox, Policy, Receipt
 from mailmirror.notification import json_object
 from mailmirror.policy import read_policy
+from mailmirror.web_consent import HEADERS, page
 
 Handler = Callable[..., Response]
 
@@ -36,6 +35,7 @@ MAX_WISH_WAIT = 100.0
 # Plus one mailbox, at the most.
 MAX_DISCOVERY_WAIT = 100.0
 PAGE_SIZE = 100
+MAX_PARKED = 500
 # For users asked for consent.
 _LATER = "Open the link again in a few minutes."
 _OPERATOR = "Tell whoever sent you the link; Mailmirror's log has the reason. Then open the link again."
@@ -77,19 +77,22 @@ def scheduled(work: Callable[[], int], request: Request) -> Response:
     def handle() -> Response:
         if request.method != "POST":
             return _not_allowed("POST")
-        return _json({"published": work()})
+        return as_json({"published": work()})
 
     return _answer(handle)
 
 
 def trigger_sync(app: App, request: Request) -> Response:
-    """`POST /mailboxes/{m}/sync?mode=incremental|full|audit&wait=50`."""
+    """`POST /mailboxes/{m}/sync?mode=incremental|full|audit&wait=50&retryParked=false`."""
 
     def sync(address: str) -> Response:
         mode = MODES.get(request.args.get("mode", "incremental"))
         if mode is None:
             raise InvalidInput(f"mode must be one of {', '.join(MODES)}.")
-        done = app.trigger_sync(address, mode, _wait(request))
+        retry = request.args.get("retryParked", "false")
+        if retry not in ("true", "false") or (retry == "true" and mode != "incremental"):
+            raise InvalidInput("retryParked must be false, or true with mode=incremental.")
+        done = app.trigger_sync(address, mode, wait_seconds(request), retry_parked=retry == "true")
         answer = {
             "ok": True,
             "mode": done.mode,
@@ -97,10 +100,11 @@ def trigger_sync(app: App, request: Request) -> Response:
             "runId": done.run_id,
             "threadsProcessed": done.threads_processed,
             "messagesProcessed": done.messages_processed,
+            "parked": app.mailbox(address).counts.parked,
         }
-        return _json(answer, 200 if done.status == "done" else 202)
+        return as_json(answer, 200 if done.status == "done" else 202)
 
-    return _route(request, Route("POST", "/mailboxes/{m}/sync", sync))
+    return routed(request, Route("POST", "/mailboxes/{m}/sync", sync))
 
 
 def manage_mailboxes(app: App, request: Request) -> Response:
@@ -108,7 +112,7 @@ def manage_mailboxes(app: App, request: Request) -> Response:
 
     def connect(address: str) -> Response:
         mailbox, created = app.connect(address, _policy(request.get_data()))
-        return _json(mailbox_json(mailbox), 201 if created else 200)
+        return as_json(mailbox_json(mailbox), 201 if created else 200)
 
     def listing() -> Response:
         token = request.args.get("pageToken")
@@ -116,34 +120,38 @@ def manage_mailboxes(app: App, request: Request) -> Response:
         answer: dict[str, object] = {"mailboxes": [mailbox_json(mailbox) for mailbox in page]}
         if len(page) == PAGE_SIZE:
             answer["nextPageToken"] = page[-1].email_address
-        return _json(answer)
+        return as_json(answer)
 
     def status(address: str) -> Response:
-        return _json(mailbox_json(app.mailbox(address)))
+        return as_json(mailbox_json(app.mailbox(address)))
 
     def stop(address: str) -> Response:
-        mailbox = app.stop(address, _wait(request, MAX_WISH_WAIT))
-        return _json(mailbox_json(mailbox), 200 if at_rest(mailbox) else 202)
+        mailbox = app.stop(address, wait_seconds(request, MAX_WISH_WAIT))
+        return as_json(mailbox_json(mailbox), 200 if at_rest(mailbox) else 202)
 
     def delete(address: str) -> Response:
-        left = app.delete(address, _wait(request, MAX_WISH_WAIT))
+        left = app.delete(address, wait_seconds(request, MAX_WISH_WAIT))
         if isinstance(left, Receipt):
-            return _json(to_document(left))
+            return as_json(to_document(left))
         purge = None if left.purge is None else to_document(left.purge)
-        return _json({"status": "purging", "purge": purge}, 202)
+        return as_json({"status": "purging", "purge": purge}, 202)
+
+    def parked(address: str) -> Response:
+        waiting = app.store.parked(app.mailbox(address).email_address)
+        return as_json({"parked": [to_document(item) for item in waiting[:MAX_PARKED]], "total": len(waiting)})
 
     def plan(address: str) -> Response:
-        return _json({"mailbox": mailbox_id(address)} | to_document(app.plan(address)))
+        return as_json({"mailbox": mailbox_id(address)} | to_document(app.plan(address)))
 
     def discover() -> Response:
         wish = _wish(request.get_data())
-        wait = _wait(request, MAX_DISCOVERY_WAIT)
+        wait = wait_seconds(request, MAX_DISCOVERY_WAIT)
         found = app.discover(wish.crowd, wish.place, policy=wish.policy, dry_run=wish.dry_run, wait=wait)
         answer = to_document(found) | {"dryRun": wish.dry_run}
         rest = answer.pop("next")
-        return _json(answer if rest is None else answer | {"nextPageToken": _page_token(found.next or Place())})
+        return as_json(answer if rest is None else answer | {"nextPageToken": _page_token(found.next or Place())})
 
-    return _route(
+    return routed(
         request,
         Route("PUT", "/mailboxes/{m}", connect),
         Route("GET", "/mailboxes", listing),
@@ -151,45 +159,22 @@ def manage_mailboxes(app: App, request: Request) -> Response:
         Route("DELETE", "/mailboxes/{m}", delete),
         Route("POST", "/mailboxes/{m}/stop", stop),
         Route("GET", "/mailboxes/{m}/plan", plan),
+        Route("GET", "/mailboxes/{m}/parked", parked),
         Route("POST", "/mailboxes:discover", discover),
         Route("GET", "/connect", partial(_connect_link, app, request)),
         Route("GET", "/oauth/callback", partial(_consent_answered, app, request)),
     )
 
 
-def read_mailboxes(app: App, request: Request) -> Response:
-    """An attachment's bytes."""
-
-    def attachment(address: str, message_id: str, part_id: str = "") -> Response:
-        opened = app.attachments.open(address, message_id, part_id)
-        headers, pieces = download(opened.attachment, opened.pieces)
-        return Response(_told(pieces), headers=headers)
-
-    return _route(
-        request,
-        Route("GET", "/mailboxes/{m}/messages/{id}/attachments/{partId}", attachment),
-        # Of a message that is nothing but a file the part id is empty.
-        Route("GET", "/mailboxes/{m}/messages/{id}/attachments", attachment),
-    )
-
-
-def _told(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    try:
-        yield from pieces
-    except MailmirrorError as error:
-        log("request_failed", level=logging.INFO, error=type(error).__name__, reason=str(error))
-        raise
-
-
 def oauth_callback(app: App, request: Request) -> Response:
     """For every browser."""
-    return _route(request, Route("GET", "/oauth/callback", partial(_consent_answered, app, request)))
+    return routed(request, Route("GET", "/oauth/callback", partial(_consent_answered, app, request)))
 
 
 def _connect_link(app: App, request: Request) -> Response:
     """Send on to Google; the address is to pass on."""
     link = app.asks().link(request.args.get("mailbox"), f"{_here(request)}/oauth/callback")
-    answer = _json({"url": link.url, "expiresAt": link.expires_at}, 302)
+    answer = as_json({"url": link.url, "expiresAt": link.expires_at}, 302)
     answer.headers.update({"Location": link.url, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
     return answer
 
@@ -251,7 +236,8 @@ def _policy(body: bytes) -> Policy | None:
     return read_policy(wish.get("policy"))
 
 
-def _wait(request: Request, most: float = MAX_WAIT) -> float:
+def wait_seconds(request: Request, most: float = MAX_WAIT) -> float:
+    """Return the parameter `wait`. Raises `InvalidInput`."""
     try:
         wait = float(request.args.get("wait", DEFAULT_WAIT))
     except ValueError:
@@ -306,7 +292,9 @@ def _encodable(text: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
-def _route(request: Request, *routes: Route) -> Response:
+def routed(request: Request, *routes: Route) -> Response:
+    """Answer by the route that fits, or say which there are."""
+
     def handle() -> Response:
         path = request.path.rstrip("/") or "/"
         # For HEAD the server leaves the body out.
@@ -346,10 +334,11 @@ def _not_allowed(*methods: str) -> Response:
 
 
 def _error(code: int, status: str, message: str) -> Response:
-    return _json({"error": {"code": code, "status": status, "message": message}}, code)
+    return as_json({"error": {"code": code, "status": status, "message": message}}, code)
 
 
-def _json(value: object, status: int = 200) -> Response:
+def as_json(value: object, status: int = 200) -> Response:
+    """Return a document as an answer, times in RFC 3339."""
     text = json.dumps(value, default=_plain) + "\n"
     return Response(text, status=status, content_type="application/json")
 

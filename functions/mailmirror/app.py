@@ -14,6 +14,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from mailmirror import mailboxes
+from mailmirror.announce import Announcer
+from mailmirror.deltas import Deltas
 from mailmirror.discovery import Crowd, Discovery, Found, Place
 from mailmirror.documents import from_document
 from mailmirror.engine import SyncEngine
@@ -26,13 +28,14 @@ from mailmirror.errors import (
     UnknownMailbox,
 )
 from mailmirror.estimate import Estimate, Terms, first_sync, survey
+from mailmirror.finding import Finding
 from mailmirror.keep import Kept
 from mailmirror.lease import Pace
 from mailmirror.log import log
 from mailmirror.model import Mailbox, MailboxId, Policy, Receipt, Run, Wanted
 from mailmirror.notification import read_notification, read_work
 from mailmirror.ports import Blobs, Clock, Directory, GmailAccounts, Publisher, Store, Task
-from mailmirror.reading import Attachments
+from mailmirror.reading import Attachments, Messages
 from mailmirror.reconcile import Recovery
 from mailmirror.web_consent import WebConsent
 
@@ -76,6 +79,7 @@ class App:
         units_per_day: int | None = None,
         recovery: Recovery = "thread-history",
         kept: Kept = EVERYTHING_BUT_ATTACHMENTS,
+        announcer: Announcer | None = None,
     ) -> None:
         """See `SyncEngine`, too.
 
@@ -94,10 +98,22 @@ class App:
         self.consent = consent
         self.directory = directory
         self.kept = kept
+        self.finding = Finding(store)
+        self.messages = Messages(store, blobs)
         self.attachments = Attachments(store, accounts, blobs, clock)
+        self.deltas = Deltas(store, clock)
         self.terms = Terms(prices, units_per_minute, step.total_seconds(), units_per_day)
         self.engine = SyncEngine(
-            accounts, store, blobs, clock, prices=prices, new_owner=new_owner, pace=pace, recovery=recovery, kept=kept
+            accounts,
+            store,
+            blobs,
+            clock,
+            prices=prices,
+            new_owner=new_owner,
+            pace=pace,
+            recovery=recovery,
+            kept=kept,
+            announcer=announcer,
         )
 
     # Pushes
@@ -183,11 +199,7 @@ class App:
 
     def mailbox(self, address: str) -> Mailbox:
         """Return a mailbox. Raises `UnknownMailbox`: not connected."""
-        name = mailboxes.mailbox_id(address)
-        mailbox = self.store.mailbox(name)
-        if mailbox is None:
-            raise UnknownMailbox(f"Mailbox {name} is not connected.")
-        return mailbox
+        return mailboxes.known(self.store, mailboxes.mailbox_id(address))
 
     def plan(self, address: str) -> Estimate:
         """Return what a first sync takes, connected or not. Nothing is written."""
@@ -226,24 +238,26 @@ class App:
         )
         return found
 
-    def trigger_sync(self, address: str, mode: TriggerMode, wait: float) -> Triggered:
+    def trigger_sync(self, address: str, mode: TriggerMode, wait: float, *, retry_parked: bool = False) -> Triggered:
         """Sync a mailbox now; after `wait` seconds it goes on by itself.
 
         Args:
             mode: `incremental` catches up; `full` fetches all again; `audit` compares all and mends it.
+            retry_parked: `incremental` tries each parked message once; those not reached keep their time.
 
         Raises:
-            UnknownMailbox, MailboxStopped, BeingPurged, AccessRevoked, GmailRejected, Throttled, GmailUnavailable,
-                StoreUnavailable: as named.
+            MailmirrorError: of any kind.
         """
         name = mailboxes.wanted_live(self.mailbox(address)).email_address
-        deadline = self.clock.now() + timedelta(seconds=wait)
+        asked_at = self.clock.now()
+        deadline = asked_at + timedelta(seconds=wait)
+        since = asked_at if retry_parked else None
         run_id = None
         if mode != "incremental":
             run_id = mailboxes.request_run(self.store, self.clock, name, mode, self.new_run_id())
         messages = threads = 0
         while True:
-            turn = self._turn(Errand(name, deadline, runs=run_id is not None, insist=True), "sync")
+            turn = self._turn(Errand(name, deadline, runs=run_id is not None, insist=True, retry_since=since), "sync")
             messages, threads = messages + turn.messages, threads + turn.threads
             if turn.status == "throttled":
                 raise Throttled(f"Gmail's quota for {name} is used up.")
@@ -270,13 +284,10 @@ class App:
         return Triggered(mode, "running", run_id or (under_way.id if under_way else None), threads, messages)
 
     def stop(self, address: str, wait: float) -> Mailbox:
-        """Stop a mailbox: it keeps what was mirrored, and is not synced until connected again.
+        """Stop a mailbox until it is connected again: it keeps what was mirrored.
 
         Returns:
             The mailbox after `wait` seconds; it stops even if later (`mailboxes.at_rest`).
-
-        Raises:
-            UnknownMailbox, BeingPurged, Throttled, GmailUnavailable, StoreUnavailable: as named.
         """
         name = mailboxes.mailbox_id(address)
         mailboxes.stop(self.store, self.publisher, self.clock, name)
@@ -290,9 +301,6 @@ class App:
 
         Returns:
             The receipt, also an earlier one; or, after `wait` seconds, the mailbox: it goes on by itself.
-
-        Raises:
-            UnknownMailbox, GmailUnavailable, GmailRejected, StoreUnavailable: as named.
         """
         name = mailboxes.mailbox_id(address)
         try:

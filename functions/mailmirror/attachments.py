@@ -7,10 +7,9 @@ nor bytes. Promises: attachments stay below their share of a document; what is l
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from mailmirror.charset import clean, clip
+from mailmirror.charset import clean, clip, decode_words
 from mailmirror.model import Attachment, AttachmentKind, Protection
 from mailmirror.payload import Node, parameters
-from mailmirror.words import decode_words
 
 ATTACHMENTS = 1_000
 ATTACHMENTS_BYTES = 200_000
@@ -37,10 +36,9 @@ class Place:
         multipart: the subtype of the one directly around it.
         number: of the part in that.
         root: the number that the others of a multipart/related belong to.
-        alternatives: how many are around it.
+        alternatives, depth: how many, and how many parts, are around it.
         encrypted: something around it is.
         whole: the whole message, but for what mailing lists add below.
-        depth: how many parts are around it.
     """
 
     multipart: str = "mixed"
@@ -91,8 +89,7 @@ def that_fit(
 ) -> tuple[list[tuple[Attachment, Node]], tuple[str, ...]]:
     """Return the first attachments, with their parts, that fit into a document, and the fields that do not hold all.
 
-    Args:
-        shown: the Content-IDs in the HTML; None if not all of it is in hand.
+    `shown`: the Content-IDs in the HTML; None if not all of it is in hand.
     """
     fitting: list[tuple[Attachment, Node]] = []
     truncated: dict[str, None] = {}

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from mailmirror import ghosts, planner, reconcile
+from mailmirror import planner, reconcile, tidying
 from mailmirror.errors import DocumentExists, HistoryExpired, PageTokenExpired
 from mailmirror.fetch import (
     Fetched,
@@ -169,7 +169,7 @@ class CatchUp:
         if any(hint.history_id <= mailbox.cursor for hint in mailbox.unreached):
             ahead = tuple(hint for hint in mailbox.unreached if hint.history_id > mailbox.cursor)
             mailbox = replace(mailbox, unreached=ahead)
-        release = self.release and mailbox.cursor >= self.target and not ghosts.due(self.hold)
+        release = self.release and mailbox.cursor >= self.target and not tidying.haunted(self.hold)
         if release:
             mailbox = replace(mailbox, problem=None, throttled_until=None)
         self.hold.commit(mailbox, part, park=park, unpark=unpark, release=release)

@@ -1,13 +1,15 @@
-"""Bytes of mail to text, and text that every store takes.
+"""Bytes of mail to text that every store takes, and header values, whose encoded words (RFC 2047) hold bytes.
 
-Knows: charsets as mail and browsers use them. Does not know: MIME. Promises: whatever the bytes, and whatever is said
-of them, there is text with a UTF-8 form, in time and memory that grow with the bytes alone.
+Knows: charsets as mail and browsers use them, encoded words as mail programs write them. Does not know: MIME, or which
+header it is. Promises: whatever the bytes, and whatever is said of them, there is text with a UTF-8 form, in time and
+memory that grow with the bytes alone; what is no encoded word, or a broken one, stays.
 
 Gmail sends text mostly in UTF-8 and keeps the header that says something else: bytes that are UTF-8 are read as that,
 whatever is declared (https://github.com/openclaw/gogcli/issues/446). Bytes of no known charset are windows-1252, as in
 browsers: each byte is a character, so nothing is lost.
 """
 
+import binascii
 import codecs
 import re
 from collections.abc import Callable, Iterator
@@ -43,6 +45,12 @@ _TABLE_1252 = "".join(
 )
 _BOM = "\ufeff"
 _UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_FOLD = re.compile(r"[\r\n]+")
+# Spaces should not be, but some programs write them.
+WORD = r"=\?[^?\s]{1,80}\?[bBqQ]\?[ ->@-~]*\?="
+_WORD = re.compile(r"=\?([^?\s]{1,80})\?([bBqQ])\?([ ->@-~]*)\?=")
+_WORDS = re.compile(rf"{WORD}(?:\s*+{WORD})*+")
+_BYTE = re.compile(rb"=([0-9A-Fa-f]{2})")
 
 
 def clean(text: str) -> str:
@@ -66,11 +74,9 @@ def decode(data: bytes, charset: str) -> str:
 
 
 def pieces(data: bytes, charset: str) -> Iterator[str]:
-    """Yield bytes as text, piece by piece, without a byte order mark.
+    """Yield bytes as text, piece by piece, without a byte order mark; the whole decides on the charset.
 
-    Args:
-        data: all of them: the whole decides on the charset.
-        charset: as declared, or empty.
+    `charset`: as declared, or empty.
     """
     name = _charset_of(data, charset)
     if name == "iso2022_jp" and not _is_all(data, name):
@@ -148,3 +154,43 @@ def _reader(name: str, errors: str) -> Callable[[bytes, bool], str]:
         return text if len(decoder.getstate()[0]) <= _WAITS else text + decoder.decode(b"", final=True)
 
     return read
+
+
+def unfold(value: str) -> str:
+    """Return a header value on one line."""
+    return " ".join(line.strip(" \t") for line in _FOLD.split(value)).strip()
+
+
+def decode_words(value: str) -> str:
+    """Return a header value on one line, decoded, with a UTF-8 form."""
+    value = unfold(clean(value))
+    # A word may hold line breaks, but a header does not.
+    return unfold(_WORDS.sub(_decode_run, value)) if "=?" in value else value
+
+
+def _decode_run(run: re.Match[str]) -> str:
+    """Together: a character may begin in one word and end in the next."""
+    decoded: list[str] = []
+    gathered, gathered_in = bytearray(), ""
+    for word in _WORD.finditer(run[0]):
+        data = _bytes(word[2], word[3])
+        if data is None:
+            return run[0]
+        # RFC 2231 allows a language after.
+        charset = word[1].partition("*")[0].lower()
+        if charset != gathered_in:
+            decoded.append(decode(bytes(gathered), gathered_in))
+            gathered, gathered_in = bytearray(), charset
+        gathered += data
+    return "".join([*decoded, decode(bytes(gathered), gathered_in)])
+
+
+def _bytes(encoding: str, text: str) -> bytes | None:
+    data = text.encode()
+    if encoding in "qQ":
+        return _BYTE.sub(lambda byte: bytes([int(byte[1], 16)]), data.replace(b"_", b" "))
+    data = data.replace(b" ", b"").rstrip(b"=")
+    try:
+        return binascii.a2b_base64(data + b"=" * (-len(data) % 4), strict_mode=True) if data else b""
+    except binascii.Error:
+        return None

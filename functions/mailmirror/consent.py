@@ -31,11 +31,7 @@ _STATE = re.compile(r"(?P<content>[A-Za-z0-9_-]+)\.(?P<signature>[A-Za-z0-9_-]{4
 
 @dataclass(frozen=True, slots=True)
 class OAuthClient:
-    """The application as Google knows it.
-
-    Attributes:
-        kind: `web` or `installed`, as the Cloud console has it.
-    """
+    """The application as Google knows it; `kind` is `web` or `installed`, as in the Cloud console."""
 
     kind: str
     client_id: str
@@ -47,14 +43,12 @@ class OAuthClient:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question to a user.
+    """One question to a mailbox's user.
 
     Attributes:
-        mailbox: whose consent is asked for.
         redirect_uri: where the answer comes to.
         state: handed back with the answer.
         verifier: shows that who asked takes the answer; Google has its hash.
-        expires_at: no answer counts from then on.
     """
 
     mailbox: MailboxId
@@ -132,9 +126,7 @@ def ask(client: OAuthClient, mailbox: MailboxId, redirect_uri: str, now: datetim
 def asked(consents: Consents, state: str, now: datetime) -> tuple[OAuthClient, Question]:
     """Return the client and question of the `state` handed back; what cannot be one reads no client.
 
-    Raises:
-        ConsentNotGiven: nobody asked that, or too long ago.
-        ClientInvalid, CredentialsMissing, GmailUnavailable: as named.
+    Raises `ConsentNotGiven`: nobody asked that, or too long ago; and as `Consents.client`.
     """
     given = _STATE.fullmatch(state)
     if given is None:
@@ -153,11 +145,7 @@ def asked(consents: Consents, state: str, now: datetime) -> tuple[OAuthClient, Q
 
 
 def forget(consents: Consents, google: AuthorizationServer, mailbox: MailboxId) -> int:
-    """Take back a consent at Google, if it can be reached, delete it, and return the number of secrets: 0 or 1.
-
-    Raises:
-        GmailRejected, GmailUnavailable: it could not be deleted.
-    """
+    """Take back a consent at Google, if it can be reached, and delete it; returns and raises as `Consents.forget`."""
     revoked = False
     # One that cannot be read may be deleted.
     with suppress(ConsentMissing):

@@ -34,11 +34,8 @@ _REFERENCE = re.compile(rb"""cid:([^\s"'<>)&]{1,1000})""", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A leaf's bytes after transfer decoding, or the id that Gmail keeps them back behind, good for this answer alone.
-
-    Attributes:
-        attachment_id: for users.messages.attachments.get.
-        size: bytes, as Gmail says.
+    """A leaf's bytes after transfer decoding, or for users.messages.attachments.get the id behind which Gmail keeps
+    them back, good for this answer alone; and their number, as Gmail says.
     """
 
     data: bytes = b""
@@ -48,13 +45,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class TextPart:
-    """A part that is read as text.
-
-    Attributes:
-        charset: as declared, or empty.
-        flowed: lines that end with a space go on in the next (RFC 3676).
-        del_sp: that space goes.
-    """
+    """A part that is read as text; `charset`, `flowed` and `del_sp` (RFC 3676) as declared."""
 
     part: Part
     html: bool = False
@@ -79,7 +70,6 @@ class Content:
         text: HTML among it has no plain form and is rendered.
         html: what is plain among it has no other form; empty without any HTML.
         files: those that fit into a document.
-        protection: of the whole message.
         truncated: the fields that do not hold all.
     """
 
@@ -92,11 +82,7 @@ class Content:
 
 
 def read_content(payload: object) -> Content:
-    """Return what a payload says; what is not as Gmail documents it is left out.
-
-    Args:
-        payload: of users.messages.get in format full; `body.data` is base64 or bytes.
-    """
+    """Return what a payload of users.messages.get says, as far as it is as documented; `data` is base64 or bytes."""
     root = Node(payload if isinstance(payload, Mapping) else {})
     headers, truncated = read_headers(root.headers())
     tree = _Tree()

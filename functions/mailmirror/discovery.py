@@ -5,8 +5,8 @@ know: the Directory API, or how a mailbox is connected (`mailboxes`). Nobody lis
 confirmed, skipped or failed, with a reason, or after the place to go on from.
 
 It may be repeated and cut off at any time: who is connected is confirmed, who was stopped stays stopped. A unit is in
-the order of addresses: nobody is passed over when others leave meanwhile; who joins may be. A group has no promised
-order: if it changes, discover it once more.
+the order of addresses: only who joins meanwhile may be passed over. A group has no promised order: if it changes,
+discover it once more.
 """
 
 import logging
@@ -109,8 +109,7 @@ class Discovery:
     def run(self, crowd: Crowd, place: Place, deadline: datetime) -> Found:
         """Work through the listing from `place`; after `deadline` begin with nobody but the first.
 
-        Raises:
-            MailmirrorError: the first page could not be listed; a later one makes a `problem`.
+        Raises `MailmirrorError`: the first page could not be listed; a later one makes a `problem`.
         """
         found = Found()
         while True:

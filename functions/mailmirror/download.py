@@ -1,8 +1,7 @@
 """How an attachment is answered: headers that let no browser run it or believe its name, and its bytes.
 
 Knows: which types no browser takes for a program, how a name is put into a header (RFC 6266, RFC 8187), how much Cloud
-Run sends at once. Does not know: where the bytes are from. Whoever sends a message chooses both: only letters that mean
-nothing there get into a header.
+Run sends at once. Does not know: where the bytes are from. A sender chose type and name: neither is trusted.
 """
 
 import re

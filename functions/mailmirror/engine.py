@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from mailmirror import hints, mailboxes, reconcile, retry, tidying
+from mailmirror.announce import Announcer
 from mailmirror.catch_up import CatchUp
 from mailmirror.errand import Errand, Status, Turn
 from mailmirror.errors import (
@@ -28,13 +29,14 @@ from mailmirror.fetch import bring_labels
 from mailmirror.keep import Kept
 from mailmirror.lease import Hold, Pace
 from mailmirror.log import log
-from mailmirror.model import HistoryId, Mailbox, Problem
+from mailmirror.model import HistoryId, Mailbox, MailboxId, Problem
 from mailmirror.ports import Blobs, Clock, GmailAccounts, Store
-from mailmirror.purge import purge
-from mailmirror.stop import stop
+from mailmirror.purge import purge, stop
 
 # When Gmail refuses for quota and names no time.
 THROTTLED_REST = timedelta(minutes=1)
+# Another worker announces, or nobody.
+_UNANNOUNCED = frozenset({"held", "unknown", "purging", "purged"})
 
 
 class SyncEngine:
@@ -52,6 +54,7 @@ class SyncEngine:
         pace: Pace | None = None,
         kept: Kept | None = None,
         recovery: reconcile.Recovery = "thread-history",
+        announcer: Announcer | None = None,
     ) -> None:
         """Wire.
 
@@ -61,6 +64,7 @@ class SyncEngine:
             new_owner: names a lease, readable and unique.
             kept: None is all but attachments.
             recovery: after history has expired.
+            announcer: None publishes no deltas.
         """
         self.accounts = accounts
         self.store = store
@@ -71,6 +75,7 @@ class SyncEngine:
         self.pace = pace or Pace()
         self.kept = kept or Kept()
         self.recovery = recovery
+        self.announcer = announcer
 
     def sync(self, errand: Errand) -> Turn:
         """Take the lease and work until nothing is left or the deadline has come; return how the turn ended.
@@ -78,11 +83,26 @@ class SyncEngine:
         Raises:
             MailmirrorError: what stopped it; the lease is released, the mailbox document tells why.
         """
+        try:
+            turn = self._sync(errand)
+        except MailmirrorError:
+            self._announce(errand.mailbox, errand.deadline)
+            raise
+        if turn.status not in _UNANNOUNCED:
+            self._announce(errand.mailbox, errand.deadline)
+        return turn
+
+    def _announce(self, mailbox: MailboxId, deadline: datetime | None) -> bool:
+        """Publish the deltas that are not, a dead worker's too; return whether none is left."""
+        return self.announcer is None or self.announcer.announce(mailbox, deadline)
+
+    def _sync(self, errand: Errand) -> Turn:
         mailbox = self.store.mailbox(errand.mailbox)
         if mailbox is None:
             return Turn("unknown")
         refusal = _refusal(mailbox, errand, self.clock.now())
-        if refusal == "stopped":
+        # What rests is not looked at again.
+        if refusal == "stopped" and self._announce(errand.mailbox, errand.deadline):
             mailboxes.let_rest(self.store, mailbox)
         if refusal in ("throttled", "reauth") and errand.hint:
             # The hint tells who is at work, not who just ended.
@@ -146,6 +166,8 @@ class SyncEngine:
     def _turn(self, hold: Hold, errand: Errand) -> bool:
         """Work and release; return whether nothing is left."""
         try:
+            if self.announcer is not None:
+                self.announcer.begin(hold.mailbox)
             return self._work(hold, errand)
         except MailmirrorError as error:
             self._give_up(hold, error)
@@ -158,6 +180,7 @@ class SyncEngine:
             hold.commit(hold.mailbox, release=True)
             return False
         if hold.mailbox.wanted == "stopped":
+            self._announce(errand.mailbox, None)
             stop(hold)
             return True
         if hold.mailbox.phase == "stopped":
@@ -175,14 +198,14 @@ class SyncEngine:
         self._paused(hold)
         catch_up = partial(self._catch_up, hold, errand)
         more = self._run_due(hold) or (errand.runs and reconcile.content_changed(hold))
-        release = not (more or errand.renew or self._parked_due(hold) or tidying.due(hold))
+        release = not (more or errand.renew or retry.due(hold, errand.retry_since) or tidying.due(hold))
         complete = hints.reach(hold, errand.hint, catch_up, release=release)
         if hold.released:
             return complete
         if errand.renew:
             bring_labels(hold)
-        if self._parked_due(hold):
-            retry.parked(hold)
+        if retry.due(hold, errand.retry_since):
+            complete = retry.parked(hold, errand, catch_up) and complete
         complete = complete and tidying.tidy(hold, errand.deadline, catch_up)
         if complete and errand.runs:
             # A run may find labels gone.
@@ -218,6 +241,7 @@ class SyncEngine:
                 with hold.gmail.sparing():
                     work.step()
                 hold.ran = True
+                self._announce(errand.mailbox, None)
             hold.refresh()
             if hold.mailbox.wanted != "live":
                 return False
@@ -252,10 +276,6 @@ class SyncEngine:
 
     def _run_due(self, hold: Hold) -> bool:
         return mailboxes.run_due(hold.mailbox, self.clock.now())
-
-    def _parked_due(self, hold: Hold) -> bool:
-        due = hold.mailbox.parked_due_at
-        return due is not None and due <= self.clock.now()
 
     def _give_up(self, hold: Hold, error: MailmirrorError) -> None:
         """Say what stopped the turn, and release the lease, unless it is lost."""

@@ -30,6 +30,7 @@ class Errand:
         purges: move a purge on, which takes long and the right to delete tokens.
         renew: watch and label list, even if still good.
         insist: even though access was revoked.
+        retry_since: each parked message not tried since is, whatever its time; None leaves them to it.
     """
 
     mailbox: MailboxId
@@ -40,6 +41,7 @@ class Errand:
     purges: bool = False
     renew: bool = False
     insist: bool = False
+    retry_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,7 @@ class Turn:
         status: `done`; `unfinished` or `purging`, a continuation is to be published; `held`, another worker has the
             lease and will see the hint; `stopped` or `purged`, as was wanted; or why nothing was done.
         messages, threads: changed.
-        units: of quota spent.
-        rejected: calls, for quota.
+        units, rejected: of quota spent, and calls refused for it.
         lag: seconds from the notification to the commit that answered it.
         parked: messages; None if the lease was not taken.
     """

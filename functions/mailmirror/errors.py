@@ -8,6 +8,7 @@ MailmirrorError
 ├── BeingPurged 409
 ├── NotMirrored 404
 ├── AttachmentGone 404
+├── CursorExpired 410
 ├── ConsentNotGiven 400
 ├── LeaseHeld ack
 ├── DocumentExists retry
@@ -120,6 +121,18 @@ class AttachmentGone(MailmirrorError):
     action = (
         "Leave it if the message was deleted in Gmail: the mirror is about to follow. A message that is attached to "
         "another may have no bytes of its own in Gmail. What ATTACHMENTS=store keeps is there as long as its message."
+    )
+
+
+class CursorExpired(MailmirrorError):
+    """The delta log does not go on from this cursor: deltas are kept for 30 days, or it is another life's."""
+
+    acknowledge = True
+    http_status = 410
+    status = "OUT_OF_RANGE"
+    action = (
+        "Build the cache anew: take a cursor from GET /mailboxes/{m}/deltas/latest-cursor, then list "
+        "GET /mailboxes/{m}/threads, then go on with the deltas from that cursor."
     )
 
 

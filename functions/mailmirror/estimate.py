@@ -41,7 +41,6 @@ class Survey:
     """What Gmail says of a mailbox for a few units.
 
     Attributes:
-        messages, threads: how many.
         sizes: listed messages of each listed thread, the newest thread first.
         complete: the whole mailbox was listed.
     """
@@ -67,13 +66,10 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What the first sync of a mailbox takes.
+    """What the first sync of a mailbox takes: Gmail's quota, how long that takes to be granted, Firestore's documents.
 
     Attributes:
         complete: all messages were listed; else what depends on threads' sizes is extrapolated.
-        units, minutes: Gmail's quota, and how long it takes to be granted.
-        reads, writes, deletes: Firestore's documents.
-        price_usd: theirs.
         assumptions: what is not known, in sentences.
     """
 
@@ -93,15 +89,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A deployment's settings.
-
-    Attributes:
-        prices: quota units by Gmail method.
-        units_per_minute: one user's.
-        units_per_day: for runs; None: no limit.
-        step_seconds: how long a turn works.
-        bodies: text and html are mirrored.
-    """
+    """A deployment's settings: the quota's (one user's; of a day for runs), a turn's time, and whether with bodies."""
 
     prices: Mapping[str, int]
     units_per_minute: int
@@ -116,11 +104,7 @@ class Terms:
 
 
 def survey(gmail: Gmail, mailbox: MailboxId) -> Survey:
-    """Look at the newest messages.
-
-    Raises:
-        InvalidInput: an alias.
-    """
+    """Look at the newest messages. Raises `InvalidInput`: an alias."""
     profile = gmail.profile()
     if profile.email_address.lower() != mailbox:
         raise InvalidInput("This address is an alias; ask for the mailbox by its primary address.")

@@ -179,9 +179,7 @@ def open_sheet(hold: Hold, known: Mapping[ThreadId, Thread], looked_up: Iterable
 
 
 def look_up(hold: Hold, sheet: Sheet, threads: Set[ThreadId], messages: Iterable[MessageId] = ()) -> None:
-    """Bring threads onto the sheet, unless looked up before, and those in which messages are mirrored now: one read
-    each.
-    """
+    """Bring threads onto the sheet, unless looked up before, and those that messages are mirrored in: one read each."""
     address = hold.mailbox.email_address
     documents = hold.store.documents(address, [("messages", message_id) for message_id in messages])
     wanted = {*threads, *(document["threadId"] for document in documents.values())} - sheet.looked_up
@@ -232,12 +230,14 @@ def bring_labels(hold: Hold, used: Collection[LabelId] | None = None) -> None:
         hold.clock.sleep(LATE_SECONDS)
         listed |= {label.id: label for label in hold.gmail.labels()}
         gone = absent()
-    documents = hold.store.documents(hold.mailbox.email_address, [("labels", label_id) for label_id in sorted(gone)])
+    asked = gone | {label.id for label in listed.values() if label.color == labels.UNREAD}
+    documents = hold.store.documents(hold.mailbox.email_address, [("labels", label_id) for label_id in sorted(asked)])
+    told = [labels.colored(label, documents.get(("labels", label.id))) for label in listed.values()]
     own = {label_id for label_id in gone if documents.get(("labels", label_id), {}).get("type", "user") == "user"}
-    writes, after = labels.refresh(listed.values(), known, used or (), deleted=own)
+    writes, after = labels.refresh(told, known, used or (), deleted=own)
     while len(writes) > MIRROR_WRITES:
         part, writes = writes[:MIRROR_WRITES], writes[MIRROR_WRITES:]
-        told = {write.path[1]: after[write.path[1]] for write in part}
-        hold.commit(replace(hold.mailbox, labels={**hold.mailbox.labels, **told}), writes=part)
+        done = {write.path[1]: after[write.path[1]] for write in part}
+        hold.commit(replace(hold.mailbox, labels={**hold.mailbox.labels, **done}), writes=part)
     if writes or after != hold.mailbox.labels:
         hold.commit(replace(hold.mailbox, labels=after), writes=writes)

@@ -29,9 +29,7 @@ class Pass(Protocol):
     def __call__(self, *, target: HistoryId = 0, release: bool = False) -> bool:
         """Apply the history after the cursor; return whether it is complete.
 
-        Args:
-            target: a hint.
-            release: give the lease back in the last commit, if the cursor reaches it.
+        `release`: give the lease back in the last commit, if the cursor reaches the hint `target`.
         """
         ...
 
@@ -39,12 +37,8 @@ class Pass(Protocol):
 def reach(hold: Hold, hint: HistoryId, catch_up: Pass, *, release: bool) -> bool:
     """Catch up until the cursor reaches a hint; return whether the last pass is complete.
 
-    Args:
-        hint: 0 if there is none; the mailbox may have a higher one.
-        release: then give the lease back.
-
-    Raises:
-        HistoryLag: history does not show it yet.
+    `hint`: 0 if there is none; the mailbox may have a higher one. `release`: then give the lease back. Raises
+    `HistoryLag`: history does not show it yet.
     """
     target = max(hint, hold.mailbox.hint)
     for wait in (0.0, *LAG_WAITS):

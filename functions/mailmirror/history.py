@@ -24,13 +24,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class NetChange:
-    """What a stretch of history did to one message.
+    """What a stretch of history did to one message, from record `first` to `last`, `steps` in order.
 
-    Attributes:
-        first, last: the records that touched it.
-        deleted: for good.
-        told: the labels that records tell, None if none does.
-        steps: oldest first.
+    `told`: the labels that records tell, None if none does.
     """
 
     message_id: MessageId

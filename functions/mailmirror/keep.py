@@ -6,8 +6,7 @@ nothing is fetched or written outside the policy. Does not know: Cloud Storage, 
 text (`text`).
 
 Law 6: a message whose text Gmail names and does not give fails and is parked; what else is not kept is in `truncated`.
-Memory: large text is gone through by pieces, for its hash and to write it; of attachments that Gmail keeps back one is
-held.
+Memory: large text is gone through by pieces, to hash and to write it; one attachment that Gmail keeps back is held.
 """
 
 import json
@@ -65,10 +64,7 @@ class Keeper:
         """Keep the messages that a policy wants.
 
         Args:
-            mailbox: whose.
-            policy: which.
             blobs: without it bodies are cut.
-            kept: by the deployment.
             renew: the lease, before anything that takes time.
             writing: told a message and an object's name right before that is written.
         """

@@ -7,18 +7,21 @@ daily, and at a run's end.
 A label is known by the fingerprint of its document, or as
     unlisted: messages carry it, Gmail does not list it: too new, or Gmail's own
     absent: Gmail lists it no more; a message tells whether it is gone
-    leaving: its user deleted it: it is taken off the mirror (`ghosts`)
+    leaving: its user deleted it: it is taken off the mirror (`tidying`)
     gone: that is done
 """
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-from mailmirror.documents import to_document
-from mailmirror.model import Label, LabelId
-from mailmirror.slice import Write
+from mailmirror.documents import from_document, to_document
+from mailmirror.model import Color, Label, LabelId
+from mailmirror.slice import Document, Write
 
+# Of a label that Gmail lists and whose colour could not be read.
+UNREAD = Color("", "")
 UNLISTED = ""
 ABSENT = "absent"
 LEAVING = "leaving"
@@ -48,6 +51,13 @@ def never_listed(listed: Iterable[Label], known: Mapping[LabelId, str]) -> set[L
     """Return the user's labels that Gmail never listed."""
     ids = {label.id for label in listed}
     return {i for i, known_as in known.items() if i not in ids and known_as == UNLISTED and i.startswith(_MADE)}
+
+
+def colored(label: Label, mirrored: Document | None) -> Label:
+    """Return a label with a colour: one that could not be read stays as it was."""
+    if label.color != UNREAD:
+        return label
+    return replace(label, color=from_document(Label, mirrored).color if mirrored else None)
 
 
 def refresh(

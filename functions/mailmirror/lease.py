@@ -155,14 +155,13 @@ class Hold:
 
         Args:
             mailbox: its cursor is not lower than the stored one, except with a new signpost.
-            part: the mirror's documents and the delta's changes.
-            writes: other documents.
+            part: the mirror's documents and the delta's changes; `writes` are others.
             park, unpark: messages that failed, and that need not be tried again.
 
         Raises:
             LeaseLost: another worker took the lease; nothing was written or deleted.
             DocumentExists: likewise; a new message is mirrored already, this worker is wary.
-            StoreUnavailable: the store or Cloud Storage did not answer, before the commit or after it.
+            StoreUnavailable: no answer, before the commit or after it.
         """
         part = part or Slice()
         unpark = [message_id for message_id in unpark if message_id in self.parked]

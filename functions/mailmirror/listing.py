@@ -1,26 +1,155 @@
 """The listing of a run: pages of Gmail's complete listing under a policy, kept as documents until the run is closed.
 
-Knows: what is listed, and how a page becomes a document. Does not know: what it is compared with. Law 5: the page token
-is in the run committed with the page.
+Knows: what is listed, how a page becomes a document, and how to read pages in the order of thread ids, beside their
+text in memory that does not grow with it. Does not know: what it is compared with. Law 5: the page token is in the run
+committed with the page.
 
 Listed are messages, once for each of the policy's labels, as Gmail asks for all of them at once (users.messages.list);
 then those that a label excludes, drafts too, as a listing does not tell labels; then threads with history ids, if
 labels are compared.
+
+A row is `thread mMessage`, `thread xMessage` for a message that the policy excludes by a label, or `thread hHistory`,
+the newest history id. No id has a blank; a page has rows of one kind. The texts stay, 36 bytes a row; a part of the
+rows at a time is sorted. Rows may come twice: Gmail's pages shift while they are read.
 """
 
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import replace
 
-from mailmirror import ghosts, labels, pages, planner
+from mailmirror import labels, planner, tidying
 from mailmirror.errors import PageTokenExpired
 from mailmirror.fetch import bring_labels
 from mailmirror.lease import Hold
 from mailmirror.log import log
-from mailmirror.model import LabelId, Run
-from mailmirror.pages import Pages
+from mailmirror.model import HistoryId, LabelId, MessageId, Run, ThreadId
+from mailmirror.planner import Manifest, manifest
 from mailmirror.slice import Path, Write
 
 # Documents in one call.
 READ = 100
+# Sorted at a time, besides the rest of the last thread; at the most twice as many are gathered.
+PART_ROWS = 8_000
+
+
+def message_row(thread_id: ThreadId, message_id: MessageId) -> str:
+    """Return the row of a listed message."""
+    return f"{thread_id} m{message_id}"
+
+
+def excluded_row(thread_id: ThreadId, message_id: MessageId) -> str:
+    """Return the row of a message excluded by a label."""
+    return f"{thread_id} x{message_id}"
+
+
+def history_row(thread_id: ThreadId, history_id: HistoryId) -> str:
+    """Return the row of a listed thread."""
+    return f"{thread_id} h{history_id}"
+
+
+def _end(thread_id: ThreadId) -> str:
+    """What comes after a thread's rows and before the next one's."""
+    return f"{thread_id} \U0010ffff"
+
+
+def _span(text: str) -> tuple[str, MessageId, MessageId] | None:
+    tagged = [row.partition(" ")[2] for row in text.split("\n")]
+    return (text, min(tagged)[1:], max(tagged)[1:]) if tagged[0][:1] in ("m", "x") else None
+
+
+class Pages:
+    """A complete listing."""
+
+    def __init__(self, texts: Sequence[str], *, part_rows: int = PART_ROWS) -> None:
+        """Take the pages as listed, rows divided by line ends."""
+        self._texts = texts
+        self._part_rows = part_rows
+        # The rows of the threads after `_after` up to `_upto`, None: the last.
+        self._rows: list[str] = []
+        self._after: ThreadId | None = None
+        self._upto: ThreadId | None = None
+        self._spans: list[tuple[str, MessageId, MessageId]] = []
+
+    def ahead(self, after: ThreadId, limit: int) -> tuple[list[ThreadId], ThreadId | None]:
+        """Return up to `limit` listed threads after one, by id, and the id up to which these are all; None: the end."""
+        if self._after is None or after < self._after or (self._upto is not None and after >= self._upto):
+            self._load(after)
+        found: list[ThreadId] = []
+        position = bisect_right(self._rows, _end(after))
+        while position < len(self._rows):
+            if len(found) == limit:
+                return found, found[-1]
+            found.append(self._rows[position].partition(" ")[0])
+            position = bisect_right(self._rows, _end(found[-1]), position)
+        return found, self._upto
+
+    def between(self, after: ThreadId, upto: ThreadId, mirrored: Mapping[ThreadId, Collection[MessageId]]) -> Manifest:
+        """Return what the listing says of the threads with after < id <= upto, which `ahead` has told.
+
+        `mirrored`: those of them in the mirror, with their messages.
+        """
+        listed: list[tuple[MessageId, ThreadId]] = []
+        excluded: set[MessageId] = set()
+        history_ids: dict[ThreadId, HistoryId] = {}
+        for index in range(bisect_right(self._rows, _end(after)), bisect_right(self._rows, _end(upto))):
+            thread_id, _, tagged = self._rows[index].partition(" ")
+            match tagged[0]:
+                case "m":
+                    listed.append((tagged[1:], thread_id))
+                case "x":
+                    excluded.add(tagged[1:])
+                case _:
+                    history_ids[thread_id] = max(history_ids.get(thread_id, 0), int(tagged[1:]))
+        # Moved while it was listed, a message is in two threads: the mirror's counts.
+        here = [(i, thread_id) for i, thread_id in listed if i in mirrored.get(thread_id, ())]
+        found = manifest([*listed, *here], excluded, history_ids)
+        absent = {i for ids in mirrored.values() for i in ids} - {i for i, _ in here}
+        if not absent:
+            return found
+        return Manifest(found.threads, {**self._places(absent), **found.place}, history_ids)
+
+    def _places(self, wanted: Set[MessageId]) -> dict[MessageId, ThreadId]:
+        if not self._spans:
+            self._spans = [span for text in self._texts if (span := _span(text)) is not None]
+        places: dict[MessageId, ThreadId] = {}
+        excluded: set[MessageId] = set()
+        order = sorted(wanted)
+        for text, first, last in self._spans:
+            # Ids mostly grow with time: few pages can have these messages.
+            if bisect_left(order, first) == bisect_right(order, last):
+                continue
+            for row in text.split("\n"):
+                thread_id, _, tagged = row.partition(" ")
+                message_id = tagged[1:]
+                if message_id in wanted:
+                    if tagged[0] == "m":
+                        places[message_id] = thread_id
+                    else:
+                        excluded.add(message_id)
+        return {i: thread_id for i, thread_id in places.items() if i not in excluded}
+
+    def _load(self, after: ThreadId) -> None:
+        low, high = _end(after), None
+        rows: list[str] = []
+        most = 2 * self._part_rows
+        # The oldest first: ids grow with time, so little is dropped again.
+        for text in reversed(self._texts):
+            page = text.split("\n")
+            rows += [row for row in page if low < row] if high is None else [row for row in page if low < row < high]
+            if len(rows) > most:
+                rows, high = self._smallest(rows, high)
+                # For a thread longer than a part.
+                most = max(most, 2 * len(rows))
+        rows, high = self._smallest(rows, high)
+        self._rows, self._after = rows, after
+        self._upto = None if high is None else high.partition(" ")[0]
+
+    def _smallest(self, rows: list[str], high: str | None) -> tuple[list[str], str | None]:
+        rows = sorted(set(rows))
+        if len(rows) > self._part_rows:
+            high = _end(rows[self._part_rows - 1].partition(" ")[0])
+            del rows[bisect_left(rows, high) :]
+        return rows, high
 
 
 def page_path(run: Run, number: int) -> Path:
@@ -74,7 +203,7 @@ def _lists(hold: Hold, run: Run, label_ids: tuple[LabelId, ...]) -> bool:
 def _is_there(hold: Hold, label_id: LabelId) -> bool:
     """Return whether there is such a label: what its messages are not listed by would leave the mirror."""
     known = hold.mailbox.labels
-    return labels.is_listed(known, label_id) or (known.get(label_id) == labels.ABSENT and ghosts.late(hold, label_id))
+    return labels.is_listed(known, label_id) or (known.get(label_id) == labels.ABSENT and tidying.late(hold, label_id))
 
 
 def _rows(hold: Hold, run: Run, label_ids: tuple[LabelId, ...]) -> tuple[list[str], str | None]:
@@ -83,9 +212,9 @@ def _rows(hold: Hold, run: Run, label_ids: tuple[LabelId, ...]) -> tuple[list[st
         threads = hold.gmail.list_threads(
             run.page_token, include_spam_trash=spam_trash, label_ids=label_ids, since=since
         )
-        return [pages.history_row(thread, history) for thread, history in threads.refs], threads.next_page_token
+        return [history_row(thread, history) for thread, history in threads.refs], threads.next_page_token
     messages = hold.gmail.list_messages(run.page_token, include_spam_trash=spam_trash, label_ids=label_ids, since=since)
-    row = pages.message_row if run.listing == "messages" else pages.excluded_row
+    row = message_row if run.listing == "messages" else excluded_row
     return [row(thread, message) for message, thread in messages.refs], messages.next_page_token
 
 

@@ -36,7 +36,7 @@ def mailbox_id(address: object) -> MailboxId:
     """Return an address in lower case: Gmail's notifications vary.
 
     Raises:
-        InvalidInput: not an address, or no document id.
+        InvalidInput: none, or no document id.
     """
     if not isinstance(address, str) or not _ADDRESS.fullmatch(address) or len(address) > 320:
         raise InvalidInput("An e-mail address such as ada@example.com is needed.")
@@ -132,7 +132,7 @@ def connect(
 ) -> tuple[Mailbox, bool]:
     """Connect a mailbox: prove access, create its document, and publish the work that watches and syncs it.
 
-    One that was stopped or lost access goes on from its cursor if there is access; a run follows another policy.
+    One that was stopped or lost access goes on from its cursor; a run follows another policy.
 
     Args:
         policy: None keeps the stored one, or takes the default.
@@ -189,11 +189,7 @@ def connect(
 
 
 def not_purged(store: Store, name: MailboxId, asked_at: datetime | None = None) -> Mailbox | None:
-    """Return a mailbox, None if there is none.
-
-    Raises:
-        BeingPurged: it is being deleted, or was after it was asked for.
-    """
+    """Return a mailbox, if any. Raises `BeingPurged`: it is being deleted, or was after it was asked for."""
     existing = store.mailbox(name)
     if existing is not None and existing.wanted == "purged":
         raise BeingPurged(f"Mailbox {name} is being deleted.")
@@ -216,14 +212,9 @@ def _prove_access(accounts: GmailAccounts, name: MailboxId, known: Mailbox | Non
 
 
 def stop(store: Store, publisher: Publisher, clock: Clock, mailbox: MailboxId) -> None:
-    """Store that a mailbox is to be stopped, and publish the work.
-
-    Raises:
-        UnknownMailbox: not connected.
-        BeingPurged: it is being deleted.
-    """
+    """Store that a mailbox is to be stopped, and publish the work. Raises `UnknownMailbox`, `BeingPurged`."""
     while True:
-        state = _known(store, mailbox)
+        state = known(store, mailbox)
         if state.wanted == "purged":
             raise BeingPurged(f"Mailbox {mailbox} is being deleted.")
         if at_rest(state):
@@ -240,24 +231,16 @@ def let_rest(store: Store, mailbox: Mailbox) -> None:
 
 
 def purge(store: Store, publisher: Publisher, clock: Clock, mailbox: MailboxId) -> None:
-    """Store that a mailbox is to be deleted with its mirror, and publish the work. Nothing takes it back.
-
-    Raises:
-        UnknownMailbox: not connected, or deleted already.
-    """
+    """Store that a mailbox is to be deleted with its mirror for good, and publish that. Raises `UnknownMailbox`."""
     while True:
-        state = _known(store, mailbox)
+        state = known(store, mailbox)
         if store.want(state, "purged", due_at=clock.now()):
             publisher.publish(mailbox, "purge")
             return
 
 
 def wanted_live(mailbox: Mailbox) -> Mailbox:
-    """Return the mailbox.
-
-    Raises:
-        MailboxStopped, BeingPurged: nobody wants it synced.
-    """
+    """Return the mailbox. Raises `MailboxStopped`, `BeingPurged`: nobody wants it synced."""
     if mailbox.wanted == "purged":
         raise BeingPurged(f"Mailbox {mailbox.email_address} is being deleted.")
     if mailbox.wanted == "stopped":
@@ -265,7 +248,8 @@ def wanted_live(mailbox: Mailbox) -> Mailbox:
     return mailbox
 
 
-def _known(store: Store, mailbox: MailboxId) -> Mailbox:
+def known(store: Store, mailbox: MailboxId) -> Mailbox:
+    """Return a mailbox. Raises `UnknownMailbox`: not connected."""
     state = store.mailbox(mailbox)
     if state is None:
         raise UnknownMailbox(f"Mailbox {mailbox} is not connected.")
@@ -278,16 +262,10 @@ def request_run(store: Store, clock: Clock, mailbox: MailboxId, mode: Mode, run_
     A run under way that does the same, as a first sync does, is joined. Only one request waits: a second joins it, full
     if either is. It is stored over the state it was decided on: none is lost.
 
-    Args:
-        mode: `full` or `audit`.
-        run_id: of a new one.
-
-    Raises:
-        UnknownMailbox: not connected.
-        MailboxStopped, BeingPurged: nobody wants it synced.
+    `run_id`: of a new one. Raises `UnknownMailbox` and as `wanted_live`.
     """
     while True:
-        state = wanted_live(_known(store, mailbox))
+        state = wanted_live(known(store, mailbox))
         run = state.active_run
         if run is not None and run.mode in (mode, "first"):
             return run.id

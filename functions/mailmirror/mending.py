@@ -97,11 +97,7 @@ def fetch_items(
 def delete(
     hold: Hold, run: Run, chosen: Sequence[tuple[ThreadId, Remove | Strip]], origin: Origin
 ) -> tuple[list[Slice], list[Parked]]:
-    """Take messages, or their bodies, out of the mirror; those in doubt are asked for first.
-
-    Returns:
-        What has to be written, and what could not be read.
-    """
+    """Take messages, or bodies, out of the mirror, those in doubt asked for first; return what to write and park."""
     threads = {thread_id for thread_id, _ in chosen}
     sheet = open_sheet(hold, hold.store.threads(hold.mailbox.email_address, threads), threads, origin)
     extras = {edit.message_id: thread_id for thread_id, edit in chosen if isinstance(edit, Remove)}

@@ -42,22 +42,14 @@ class Work:
 
 
 def read_notification(body: bytes) -> Notification:
-    """Read the body of a push of `gmail-notifications`.
-
-    Raises:
-        InvalidInput: it is malformed.
-    """
+    """Read the body of a push of `gmail-notifications`. Raises `InvalidInput`: malformed."""
     message = _message(body)
     data = _data(message)
     return Notification(mailbox_id(data.get("emailAddress")), _history_id(data.get("historyId")), _published(message))
 
 
 def read_work(body: bytes) -> Work:
-    """Read the body of a push of `mailbox-work`.
-
-    Raises:
-        InvalidInput: it is malformed.
-    """
+    """Read the body of a push of `mailbox-work`. Raises `InvalidInput`: malformed."""
     data = _data(_message(body))
     tasks: dict[object, Task] = {"sync": "sync", "renew": "renew", "purge": "purge"}
     task = data.get("task")
@@ -67,11 +59,7 @@ def read_work(body: bytes) -> Work:
 
 
 def json_object(body: bytes, what: str) -> Mapping[str, Any]:
-    """Return the JSON object of a body, `what` in an error.
-
-    Raises:
-        InvalidInput: not JSON, or not an object.
-    """
+    """Return the JSON object of a body, `what` in an error. Raises `InvalidInput`: none."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):

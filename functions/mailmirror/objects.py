@@ -47,12 +47,8 @@ class Objects:
     def leaving(self, message_ids: Sequence[MessageId], *, release: bool) -> dict[str, int]:
         """Return, before a commit, the objects that may be of no use after it, with their versions.
 
-        Args:
-            message_ids: those with objects that it removes or writes anew.
-            release: whether the lease ends: nothing in hand will be committed.
-
-        Raises:
-            StoreUnavailable: the store or Cloud Storage did not answer.
+        `message_ids`: those with objects that it removes or writes anew. `release`: the lease ends, so nothing in hand
+        will be committed. Raises `StoreUnavailable`.
         """
         versions = self._versions(self._named_by(message_ids))
         if release:
@@ -64,8 +60,7 @@ class Objects:
     def committed(self, writes: Iterable[Write], leaving: dict[str, int], *, release: bool) -> None:
         """Delete, after a commit and its writes, of what was leaving all that no message names.
 
-        Raises:
-            StoreUnavailable: likewise; some objects stay.
+        Raises `StoreUnavailable`: some objects stay.
         """
         for write in writes:
             # Not by a deletion: the message may be on its way into another thread.
@@ -80,8 +75,7 @@ class Objects:
                 self._renew()
 
     def withdraw(self) -> None:
-        """Delete, after the lease was lost to a purge that may not have seen it, what was written since the last
-        commit.
+        """Delete what was written since the last commit, after the lease was lost to a purge that may not have seen it.
 
         The mailbox's next life writes other versions. Where it lives, the next holder may mirror the message.
         """

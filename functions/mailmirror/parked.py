@@ -45,8 +45,18 @@ def park(
         # A busy message waits no longer.
         return replace(before, thread_id=thread_id, reason=reason, deadly=deadly or before.deadly)
     attempts = before.attempts + 1
-    wait = min(FIRST_RETRY * 4 ** min(attempts - 1, 10), LAST_RETRY)
-    return Parked(message_id, thread_id, reason, attempts, before.first_at, now + wait, before.origin, deadly)
+    due = now + _wait(attempts)
+    return Parked(message_id, thread_id, reason, attempts, before.first_at, due, before.origin, deadly)
+
+
+def _wait(attempts: int) -> timedelta:
+    wait: timedelta = FIRST_RETRY * 4 ** min(attempts - 1, 10)
+    return min(wait, LAST_RETRY)
+
+
+def tried_at(item: Parked) -> datetime:
+    """Return the time of the last attempt: the next is so much later."""
+    return item.next_attempt_at - _wait(item.attempts)
 
 
 def put(parked: Parked) -> Write:

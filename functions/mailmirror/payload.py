@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mailmirror.words import unfold
+from mailmirror.charset import unfold
 
 # No header that matters is near as long.
 _HEADER = 20_000

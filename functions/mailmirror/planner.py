@@ -92,12 +92,9 @@ def groups(
     max_fetches: int,
     max_changes: int = GROUP_CHANGES,
 ) -> Iterator[Group]:
-    """Cut a page's net changes into groups, in the order of their first records.
+    """Cut a page's net changes, as `fold` returns them, into groups in the order of their first records.
 
-    Args:
-        changes: as `fold` returns them.
-        records: in the order of their ids.
-        max_fetches: at least one.
+    `records` are in the order of their ids.
     """
     ids = [record.id for record in records]
     start = fetches = 0
@@ -186,17 +183,12 @@ def manifest(
 def compare(
     listed: Manifest, thread_id: ThreadId, mirrored: Thread | None, run: Run, prices: Mapping[str, int]
 ) -> Item | None:
-    """Compare one thread of the listing with the mirror.
+    """Return what is to be done about one thread of the listing and the messages mirrored in it, if anything.
 
-    Args:
-        listed: tells of the thread and of the messages mirrored in it.
-        prices: quota units by method.
-
-    Returns:
-        What is to be done, if anything. *Missing*: listed, and not mirrored in this thread or without the body that is
-        wanted. *Extra*: mirrored, not listed, and untouched since the signpost or not wanted; or too old. *Stale*: the
-        listed history id is above the anchor, up to which the mirror was complete. The mirror's own proves nothing
-        after a gap: live changes raise it beyond. An audit without a gap compares with it.
+    *Missing*: listed, and not mirrored in this thread or without the body that is wanted. *Extra*: mirrored, not
+    listed, and untouched since the signpost or not wanted; or too old. *Stale*: the listed history id is above the
+    anchor, up to which the mirror was complete. The mirror's own proves nothing after a gap: live changes raise it
+    beyond. An audit without a gap compares with it.
     """
     policy = run.rule
     entries = mirrored.messages if mirrored is not None else {}

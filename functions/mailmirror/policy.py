@@ -44,7 +44,7 @@ def read_policy(given: object) -> Policy | None:
         drafts=_flag(given, "drafts", default.drafts),
         label_ids=_labels(given, "labelIds"),
         exclude_label_ids=_labels(given, "excludeLabelIds"),
-        since=_since(given.get("since")),
+        since=None if given.get("since") is None else read_time("since", given["since"]),
         newest_days=_days(given.get("newestDays")),
         bodies=_flag(given, "bodies", default.bodies),
     )
@@ -70,20 +70,20 @@ def _labels(given: Mapping[str, object], name: str) -> tuple[LabelId, ...]:
     return tuple(dict.fromkeys(value))
 
 
-def _since(value: object) -> datetime | None:
-    if value is None:
-        return None
-    since = None
+def read_time(name: str, value: object) -> datetime:
+    """Return a time in UTC; a date is its midnight there. Raises `InvalidInput`."""
+    found = None
     if isinstance(value, str) and _TIME.fullmatch(value):
         try:
-            # A date is its midnight in UTC.
             time = datetime.fromisoformat(value.upper())
-            since = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+            found = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
         except (ValueError, OverflowError):
-            since = None
-    if since is None or since < _FIRST:
-        raise InvalidInput('since must be a date from 1970 on, "2026-01-31" (UTC), or a time, "2026-01-31T09:00:00Z".')
-    return since
+            found = None
+    if found is None or found < _FIRST:
+        raise InvalidInput(
+            f'{name} must be a date from 1970 on, "2026-01-31" (UTC), or a time, "2026-01-31T09:00:00Z".'
+        )
+    return found
 
 
 def _days(value: object) -> int | None:

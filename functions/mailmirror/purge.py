@@ -1,6 +1,8 @@
-"""Purging a mailbox: its watch, its documents, its objects and its token go, and a receipt stays.
+"""Ends of a mailbox. Stopping: Gmail notifies no more, what was mirrored stays. Purging: its watch, its documents, its
+objects and its token go, and a receipt stays.
 
-Knows: the order, and what is counted. Does not know: who wanted it (`mailboxes`). Law 5: each slice of documents is
+Knows: the order, and what is counted; a watch that cannot be stopped lapses within 7 days, its notifications
+acknowledged till then. Does not know: who wanted it (`mailboxes`). Law 5: each slice of documents is
 deleted in the commit that counts it: a worker may die between any two calls and the next goes on. The receipt may then
 lack the last slice of objects and secrets; all are gone.
 
@@ -9,17 +11,18 @@ call, and writes after the purge, finds its lease lost and deletes that (`object
 object stays, under a name that nothing leads to.
 """
 
+import logging
 from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from mailmirror.errors import GmailError
+from mailmirror import mailboxes
+from mailmirror.errors import AccessRevoked, GmailError, GmailRejected
 from mailmirror.lease import Hold
 from mailmirror.log import log
 from mailmirror.model import Purge, Receipt
 from mailmirror.ports import GmailAccounts
 from mailmirror.slice import Write
-from mailmirror.stop import stop_watch
 
 # Deleted between two commits.
 DOCUMENTS = 400
@@ -27,16 +30,39 @@ OBJECTS = 100
 RECEIPT_KEPT = timedelta(days=90)
 
 
+def stop(hold: Hold) -> None:
+    """Stop the watch, store that the mailbox is stopped, release the lease, and let it rest.
+
+    Run, cursor and parked messages stay, to go on from. Nobody asks what is wanted meanwhile: whoever makes it live has
+    to find it stopped. Raises `GmailUnavailable`, `Throttled`: tried again, as the watch may be good for days.
+    """
+    if hold.mailbox.phase != "stopped":
+        _stop_watch(hold, AccessRevoked, GmailRejected)
+    hold.commit(replace(hold.mailbox, phase="stopped", problem=None, throttled_until=None), release=True)
+    log("mailbox_stopped", hold.mailbox.email_address)
+    mailboxes.let_rest(hold.store, hold.mailbox)
+
+
+def _stop_watch(hold: Hold, *tolerated: type[GmailError]) -> str | None:
+    """Store that there is no watch, then stop it: if this worker dies in between, a mailbox wanted live gets another.
+
+    Returns why Gmail did not confirm it, if by a `tolerated` failure.
+    """
+    address = hold.mailbox.email_address
+    hold.store.set_watch(address, replace(hold.mailbox.watch, expires_at=hold.clock.now(), error=None))
+    try:
+        hold.gmail.stop()
+    except tolerated as error:
+        log("watch_not_stopped", address, level=logging.WARNING, error=type(error).__name__, reason=str(error))
+        return f"{error} {error.action}"
+    return None
+
+
 def purge(hold: Hold, accounts: GmailAccounts, deadline: datetime) -> bool:
     """Go on deleting all that is kept of a mailbox; return whether only the receipt is left.
 
-    Args:
-        hold: released after this.
-        accounts: forgets the token.
-        deadline: no slice begins after it.
-
-    Raises:
-        GmailUnavailable, GmailRejected: only the token was not deleted; it is tried again.
+    `hold` is released after this. Raises `GmailUnavailable`, `GmailRejected`: only the token was not deleted; it is
+    tried again.
     """
     if hold.mailbox.purge is None:
         _begin(hold)
@@ -50,7 +76,7 @@ def purge(hold: Hold, accounts: GmailAccounts, deadline: datetime) -> bool:
 
 def _begin(hold: Hold) -> None:
     """Stop the watch, whatever Gmail says, and store that the purge has begun."""
-    refused = stop_watch(hold, GmailError)
+    refused = _stop_watch(hold, GmailError)
     hold.refresh()
     if refused is not None:
         # Another worker may write the receipt.

@@ -32,15 +32,12 @@ PRICES: dict[PriceTable, dict[str, int]] = {
     "2026": _COMMON | {"users.messages.get": 20, "users.messages.attachments.get": 20, "users.threads.get": 40},
     "legacy": _COMMON | {"users.messages.get": 5, "users.messages.attachments.get": 5, "users.threads.get": 10},
 }
-# The share of a minute's units sent in 60 seconds that begin with a full bucket; others get less. Gmail counts a call
-# when it comes to it: an answer that takes longer than a second can put more into its minute. The rest absorbs less
-# delay; beyond it Gmail refuses, and the bucket is drained. Not in here: what a worker spent after it last stored the
-# level. Whoever takes over 120 s later finds most gone from the minute; but within a group of gets nobody looks after
-# the lease: when a worker died over a long one, its last calls may count twice.
+# The share of a minute's units sent in 60 seconds that begin with a full bucket. Gmail counts a call when it comes to
+# it: the rest absorbs a second's delay; beyond it Gmail refuses, and the bucket is drained. Not in here: what a worker
+# spent after it last stored the level; when it died over a long group of gets, whoever takes over may count that twice.
 MOST = 0.99
 # Burst and refill share the 60 seconds: so it is small, but never less than the dearest call. At 6,000 a minute: 105
-# units at once and 97.25 a second; what a run spends at once flows in again within 0.7 s, and nothing runs over while
-# answers take less.
+# units at once and 97.25 a second; nothing runs over while answers take less than 0.7 s.
 BURST = 0.0175
 # Of the burst, for live mail.
 RESERVE = 1 / 3
@@ -62,11 +59,7 @@ class Bucket:
 
 
 def bucket(units_per_minute: int) -> Bucket:
-    """Return the bucket that lets at most 99 % be sent in any 60 seconds.
-
-    Raises:
-        ValueError: fewer units than the calls need.
-    """
+    """Return the bucket that lets at most `MOST` be sent in any 60 seconds. Raises `ValueError`: too few units."""
     if units_per_minute < MIN_UNITS_PER_MINUTE:
         raise ValueError(f"A mailbox needs {MIN_UNITS_PER_MINUTE} quota units a minute; {units_per_minute} is too few.")
     capacity = max(BURST * units_per_minute, DEAREST)

@@ -1,7 +1,7 @@
-"""Reading: the bytes of an attachment, for an application that asks for them.
+"""Reading: a message with all its text, and the bytes of an attachment, for an application that asks for them.
 
-Knows: that the mirror's message document says which there are, that kept bytes are read in the bucket, whatever becomes
-of Gmail, and all others asked of Gmail. Does not know: HTTP, or the answer (`download`).
+Knows: that the mirror's message document says what there is, that what is kept is read in the bucket, whatever becomes
+of Gmail, and other attachments asked of Gmail. Does not know: HTTP, or the answer (`download`).
 
 Law 7: Gmail is asked within the mailbox's budget, 40 units at the most: for today's id of the bytes, and for them. The
 budget begins at the level last stored, without what the holder of the lease has spent since; what is spent here is only
@@ -9,20 +9,22 @@ logged: nobody writes a mailbox without the lease. Should both be too much Gmail
 back later.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from mailmirror import mailboxes
 from mailmirror.attachments import given
 from mailmirror.documents import from_document
-from mailmirror.errors import AttachmentGone, NotMirrored, Throttled, UnknownMailbox
+from mailmirror.errors import AttachmentGone, NotMirrored, Throttled
+from mailmirror.finding import ID, Ask, picked, readable
 from mailmirror.log import log
 from mailmirror.model import Attachment, Mailbox, MailboxId, MessageId
 from mailmirror.ports import Blobs, Clock, GmailAccounts, Store
+from mailmirror.slice import Document
 
-# Of a message and its document.
-_ID = re.compile(r"[0-9A-Za-z]{1,128}")
+# In a body's object, which `keep` writes; inside a JSON string quotes are escaped.
+_BETWEEN = b'", "html": "'
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,79 @@ class Opened:
 
     attachment: Attachment
     pieces: Iterator[bytes]
+
+
+class Messages:
+    """Mirrored messages, each with its text, wherever that is."""
+
+    def __init__(self, store: Store, blobs: Blobs | None) -> None:
+        self._store = store
+        self._blobs = blobs
+
+    def open(self, address: str, message_id: MessageId, ask: Ask) -> tuple[Document, Iterator[bytes] | None]:
+        """Return a message, and None or what its last field, `body`, lacks: the end of that JSON object, by pieces.
+
+        Raises:
+            InvalidInput, UnknownMailbox, BeingPurged: the mailbox cannot be read.
+            NotMirrored: no such message, or its text is not where it was kept.
+            StoreUnavailable: the store or the bucket did not answer; the bucket also while the text is read.
+        """
+        name = readable(self._store, address).email_address
+        wanted = {"body.text", "body.html"}.intersection(ask.fields)
+        if not ask.fields or "body" in ask.fields:
+            wanted = {"body.text", "body.html"}
+        # Whoever writes a message anew may have deleted what its document named a moment ago.
+        for _ in range(2):
+            message = _message(self._store, name, message_id)
+            body = message["body"]
+            if not wanted or body["stored"] != "storage":
+                return picked(message, ask.fields), None
+            pieces = _object(self._blobs, name, body["uri"])
+            if pieces is not None:
+                # A failure now has an answer of its own.
+                pieces = chain((next(pieces, b"")[1:],), pieces)
+                given = dict(picked(message, ask.fields))
+                body = given.pop("body")
+                given["body"] = {field: body[field] for field in body if f"body.{field}" not in wanted}
+                return given, filter(None, _texts(pieces, wanted))
+        raise NotMirrored(
+            f"The text of message {message_id} is not where it was kept, {body['uri']}: set BODY_BUCKET to that bucket,"
+            " or let POST /mailboxes/{address}/sync?mode=full on trigger_sync write it again."
+        )
+
+
+def _message(store: Store, mailbox: MailboxId, message_id: MessageId) -> Document:
+    path = ("messages", message_id)
+    found = store.documents(mailbox, [path]) if ID.fullmatch(message_id) else {}
+    if path not in found:
+        raise NotMirrored(f"The mirror of {mailbox} has no message of this id.")
+    return found[path]
+
+
+def _object(blobs: Blobs | None, mailbox: MailboxId, uri: str) -> Iterator[bytes] | None:
+    """Return what an object holds, None if not there: another bucket may have been set since."""
+    return None if blobs is None else blobs.read(f"{mailbox}/{uri.rpartition('/')[2]}")
+
+
+def _texts(pieces: Iterator[bytes], wanted: set[str]) -> Iterator[bytes]:
+    """Yield what is wanted of a body's object, which is `"text": "…", "html": "…"}` here."""
+    text, html = "body.text" in wanted, "body.html" in wanted
+    held = b""
+    for piece in pieces:
+        held += piece
+        before, between, after = held.partition(_BETWEEN)
+        if between:
+            if text:
+                yield before + (b'", ' if html else b'"}')
+            if html:
+                yield b'"html": "' + after
+                yield from pieces
+            return
+        # Its last bytes may begin what is between.
+        cut = max(0, len(held) - len(_BETWEEN) + 1)
+        if text:
+            yield held[:cut]
+        held = held[cut:]
 
 
 class Attachments:
@@ -55,10 +130,8 @@ class Attachments:
             AttachmentGone, Throttled, AccessRevoked, GmailRejected, GmailUnavailable: Gmail does not give it.
             StoreUnavailable: the store or the bucket did not answer; the bucket also while the bytes are read.
         """
-        name = mailboxes.mailbox_id(address)
-        mailbox = mailboxes.not_purged(self._store, name)
-        if mailbox is None:
-            raise UnknownMailbox(f"Mailbox {name} is not connected.")
+        mailbox = readable(self._store, address)
+        name = mailbox.email_address
         attachment = self._named(name, message_id, part_id)
         pieces, size, source, units = self._kept(name, attachment), attachment.size, "bucket", 0
         if pieces is None:
@@ -69,21 +142,15 @@ class Attachments:
 
     def _named(self, mailbox: MailboxId, message_id: MessageId, part_id: str) -> Attachment:
         """Return what the mirror says of it."""
-        path = ("messages", message_id)
-        found = self._store.documents(mailbox, [path]) if _ID.fullmatch(message_id) else {}
-        if path not in found:
-            raise NotMirrored(f"The mirror of {mailbox} has no message of this id.")
-        for document in found[path].get("attachments") or ():
+        for document in _message(self._store, mailbox, message_id).get("attachments") or ():
             attachment = from_document(Attachment, document)
             if attachment.part_id == part_id:
                 return attachment
         raise NotMirrored(f"Message {message_id} has no attachment of this part id.")
 
     def _kept(self, mailbox: MailboxId, attachment: Attachment) -> Iterator[bytes] | None:
-        """Return the bytes, None if not there: another bucket may have been set since."""
-        if attachment.uri is None or self._blobs is None:
-            return None
-        return self._blobs.read(f"{mailbox}/{attachment.uri.rpartition('/')[2]}")
+        """Return the bytes, None if not there."""
+        return None if attachment.uri is None else _object(self._blobs, mailbox, attachment.uri)
 
     def _fetched(self, mailbox: Mailbox, message_id: MessageId, attachment: Attachment) -> tuple[bytes, int]:
         """Return Gmail's bytes, and the units spent."""

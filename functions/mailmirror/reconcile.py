@@ -5,8 +5,8 @@ mail waits for one slice at most. Laws 4 and 5: first sync, history 404, full sy
 algorithm, its checkpoint in the commit that it describes.
 
 Why it converges: the cursor is set to the signpost, read before the listing, and moves with live history. A message is
-written under the lease that fetched it; its history id tells which changes the copy has. What the listing lacks is
-extra only if untouched since the signpost.
+written under the lease that fetched it, its history id telling which changes it has. What the listing lacks is extra
+only if untouched since the signpost.
 """
 
 from collections.abc import Mapping
@@ -19,6 +19,7 @@ from mailmirror.documents import to_document
 from mailmirror.errors import DocumentExists, PageTokenExpired
 from mailmirror.fetch import bring_labels, carried, look_up_fetched, most_fetches, open_sheet
 from mailmirror.lease import Hold
+from mailmirror.listing import Pages
 from mailmirror.log import log
 from mailmirror.mirror import Bring, Edit, Remove, Strip
 from mailmirror.model import (
@@ -32,7 +33,6 @@ from mailmirror.model import (
     Run,
     ThreadId,
 )
-from mailmirror.pages import Pages
 from mailmirror.planner import Item
 from mailmirror.slice import Path, Slice, Write
 
@@ -50,9 +50,7 @@ def start(
 
     A good cursor is the signpost: the mirror has all history before it. An absent or expired one is set to it.
 
-    Args:
-        run_id: None makes one.
-        recovery: whether a `repair` trusts what threads say of their history or fetches everything.
+    `recovery`: whether a `repair` trusts what threads say of their history or fetches everything.
     """
     mailbox = hold.mailbox
     expired = mode == "repair"
@@ -160,7 +158,7 @@ class Reconcile:
 
     @property
     def run(self) -> Run:
-        """The run."""
+        """The run under way."""
         run = self.hold.mailbox.active_run
         if run is None:
             raise LookupError("There is no run under way.")

@@ -1,13 +1,17 @@
 """Consent in a browser: the link that asks a user for it, and what becomes of the answer.
 
-Knows: which client may ask, which answer is a consent, and when it is kept. Does not know: HTTP, how question and
+Knows: which client may ask, which answer is a consent, and when it is kept. Does not know: routes, how question and
 answer belong together (`consent`), or what connecting takes (`mailboxes`). The promise: a consent is kept only for the
-link's mailbox, and not if that was deleted since. Interrupted before connecting, one opens the link again.
+link's mailbox, and not if that was deleted since. Interrupted before connecting, one opens the link again. The page
+that tells needs nothing but itself.
 """
 
+import base64
+import hashlib
+import html
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 
 from mailmirror.consent import AuthorizationServer, Consents, Granted, OAuthClient, ask, asked, forget
@@ -19,6 +23,25 @@ from mailmirror.ports import Clock, Store
 
 # RFC 6749's error codes; nothing else is repeated.
 _CODE = re.compile(r"[a-z_]{1,60}")
+
+_STYLE = (
+    ":root{color-scheme:light dark}"
+    "body{font:1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:15vh auto;padding:0 1.5rem}"
+    "h1{font-size:1.5rem}"
+)
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+
+# The page's address holds what Google handed back: nobody gets or keeps it.
+HEADERS: Mapping[str, str] = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +68,16 @@ class WebConsent:
     owner: Callable[[str], str]
     store: Store
     clock: Clock
-    scopes: Sequence[str] = field(kw_only=True)
-    new_nonce: Callable[[], str] = field(kw_only=True)
-    redirect_uri: str = field(default="", kw_only=True)
+    _: KW_ONLY
+    scopes: Sequence[str]
+    new_nonce: Callable[[], str]
+    redirect_uri: str = ""
 
     def link(self, address: object, here: str) -> Link:
-        """Return the link by which a user gives consent.
+        """Return the link by which the user of a primary address gives consent.
 
-        Args:
-            address: the primary one.
-            here: where answers come to without a `redirect_uri`.
-
-        Raises:
-            InvalidInput: not an address.
-            ClientInvalid: not one for this.
-            CredentialsMissing, GmailUnavailable: as named.
+        `here`: where answers come to without a `redirect_uri`. Raises `InvalidInput`, `ClientInvalid`,
+        `CredentialsMissing`, `GmailUnavailable`.
         """
         mailbox = mailbox_id(address)
         client, redirect_uri = self.consents.client(), self.redirect_uri or here
@@ -85,13 +103,11 @@ class WebConsent:
 
         Args:
             connect: connects a mailbox whose user was asked then, or lets it go on.
-            state: as Google handed it back.
-            code: what the consent is worth, or empty.
-            error: why not, or empty.
+            state, code, error: as Google answered, or empty.
 
         Raises:
             ConsentNotGiven: nothing was kept; why, and what to do.
-            AccessRevoked, GmailRejected, GmailUnavailable, Throttled, StoreUnavailable: as named.
+            MailmirrorError: as named.
         """
         client, question = asked(self.consents, state, self.clock.now())
         mailbox = question.mailbox
@@ -155,3 +171,14 @@ def _refused(error: str, mailbox: MailboxId) -> str:
         )
     said = error if _CODE.fullmatch(error) else "no code"
     return f"Google did not give access to {mailbox} ({said})."
+
+
+def page(title: str, *paragraphs: str) -> str:
+    """Return the page that a user sees after having been asked; all text is escaped."""
+    shown = html.escape(title)
+    body = "\n".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in paragraphs)
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{shown}</title>\n'
+        f'<meta name="viewport" content="width=device-width">\n<style>{_STYLE}</style>\n</head>\n'
+        f"<body>\n<h1>{shown}</h1>\n{body}\n</body>\n</html>\n"
+    )

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any, NoReturn, TypeVar, cast
 
+from mailmirror.announce import Announcer
 from mailmirror.app import App
 from mailmirror.config import BadSetting, Settings
 from mailmirror.consent import AuthorizationServer, Consents, forget
@@ -21,7 +22,7 @@ from mailmirror.errors import ConsentNotGiven, StoreUnavailable
 from mailmirror.keep import Kept
 from mailmirror.lease import Pace
 from mailmirror.model import MailboxId
-from mailmirror.ports import Blobs, Clock, Directory, GmailAccounts, Publisher, Store
+from mailmirror.ports import Blobs, Clock, Directory, GmailAccounts, Publisher, Store, Topic
 from mailmirror.quota import PRICES
 from mailmirror.web_consent import WebConsent
 
@@ -80,6 +81,7 @@ def from_settings(settings: Settings) -> App:
         units_per_day=settings.gmail_units_per_day,
         recovery=settings.recovery,
         kept=Kept(settings.gmail_content, settings.attachments),
+        announcer=_announcer(settings, store, clock) if settings.delta_topic else None,
     )
 
 
@@ -174,12 +176,28 @@ def _publisher(settings: Settings) -> Publisher:
     return PubSubPublisher(settings.work_topic, emulator_host=settings.pubsub_emulator_host or None)
 
 
+def _announcer(settings: Settings, store: Store, clock: Clock) -> Announcer:
+    topic = at_first_use(lambda: _delta_topic(settings))
+    return Announcer(store, topic, clock, f"//mailmirror/projects/{settings.google_cloud_project}")
+
+
+def _delta_topic(settings: Settings) -> Topic:
+    from mailmirror.adapters.pubsub import PubSubTopic
+
+    # Live mail may wait for it between two slices.
+    return PubSubTopic(settings.delta_topic, emulator_host=settings.pubsub_emulator_host or None, patience=3.0)
+
+
 def _store(settings: Settings) -> Store:
     if settings.store.startswith("sqlite:"):
         import sqlite3
 
-        from mailmirror.adapters.sqlite import SqliteStore
-
+        try:
+            from mailmirror.adapters.sqlite import SqliteStore
+        except ImportError as error:
+            raise BadSetting(
+                f"MAILMIRROR_STORE={settings.store!r} is for one machine, and not deployed: set 'firestore'."
+            ) from error
         try:
             return SqliteStore(settings.store.removeprefix("sqlite:"))
         except sqlite3.OperationalError as error:

@@ -1,7 +1,7 @@
 """Consents in Secret Manager: the OAuth client, and for each mailbox what its user's consent is worth, a refresh token.
 
-Knows: which secret holds what, and what each refusal means. Does not know: what a refresh token is exchanged for
-(`credentials`) or how one comes about (`oauth`). Nothing read is kept or told.
+Knows: which secret holds what, and what each refusal means. Does not know: where a refresh token comes from (`oauth`)
+or what it gives (`credentials`). Nothing read is kept or told.
 
 That a secret exists, or what is `latest`, takes minutes and rarely hours to be known everywhere; only a version's
 number is read at once (https://docs.cloud.google.com/secret-manager/regional-secrets/reference/consistency). So numbers
@@ -51,16 +51,12 @@ class SecretConsents:
         host: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Ask nothing yet.
+        """Ask nothing yet. Raises `ValueError`: a name is missing.
 
         Args:
             oauth_client: projects/…/secrets/…, the client's secret.
-            token_prefix: projects/…/secrets/…, see `token_secret`.
+            token_prefix: see `token_secret`.
             host: see `secret_manager`.
-            sleep: waits seconds for what was just made.
-
-        Raises:
-            ValueError: a name is missing.
         """
         if not (oauth_client and token_prefix):
             raise ValueError("GMAIL_AUTH=oauth needs GMAIL_OAUTH_CLIENT and GMAIL_TOKEN_PREFIX: where the secrets are.")
@@ -238,9 +234,7 @@ class SecretConsents:
 def token_secret(prefix: str, mailbox: MailboxId) -> str:
     """Return the full name of a mailbox's secret. With a hash: an address may not fit an id.
 
-    Args:
-        prefix: projects/…/secrets/… and the beginning of the id.
-        mailbox: whose.
+    `prefix`: projects/…/secrets/… and the beginning of the id.
     """
     return prefix + hashlib.sha256(mailbox.encode()).hexdigest()[:40]
 
@@ -257,13 +251,9 @@ def oauth_client(value: object) -> OAuthClient | None:
 
 
 def secret_manager(host: str | None = None) -> "SecretManagerServiceClient":
-    """Return a client over REST, with the machine's own credentials.
+    """Return a client over REST, with the machine's own credentials. Raises `DefaultCredentialsError`.
 
-    Args:
-        host: `host:port` of a stand-in on this machine; None for Google's.
-
-    Raises:
-        DefaultCredentialsError: there are none.
+    `host`: `host:port` of a stand-in on this machine; None for Google's.
     """
     # Here: only a process that reads a secret pays the time.
     from google.cloud.secretmanager_v1 import SecretManagerServiceClient  # noqa: PLC0415

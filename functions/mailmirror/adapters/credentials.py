@@ -30,14 +30,9 @@ _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 def for_mailbox(
     auth: GmailAuth, delegate: str, scopes: Sequence[str], consents: Consents | None = None
 ) -> Callable[[MailboxId], Credentials | None]:
-    """Return what makes credentials for a mailbox.
+    """Return what makes credentials for a mailbox. Raises `ValueError`: what `auth` needs is missing.
 
-    Args:
-        auth: `none` is for the fake Gmail.
-        delegate: the service account that the domain's administrator granted `scopes`.
-
-    Raises:
-        ValueError: what `auth` needs is missing.
+    `auth`: `none` is for the fake Gmail. `delegate`: the service account that the administrator granted `scopes`.
     """
     if auth == "none":
         return _nothing

@@ -17,7 +17,7 @@ import logging
 import random
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -57,17 +57,16 @@ class DirectoryApi:
 
     Attributes:
         credentials: by address, with `SCOPES`; None for a fake API.
-        admin: the administrator's address.
         timeout: seconds without a byte.
-        rng: jitter.
     """
 
     credentials: Callable[[str], Credentials | None]
     admin: str
-    clock: Clock = field(kw_only=True)
-    api_root: str = field(default=GOOGLE, kw_only=True)
-    timeout: float = field(default=20.0, kw_only=True)
-    rng: random.Random = field(default_factory=random.Random, kw_only=True)
+    _: KW_ONLY
+    clock: Clock
+    api_root: str = GOOGLE
+    timeout: float = 20.0
+    rng: random.Random = field(default_factory=random.Random)
 
     def __post_init__(self) -> None:
         # It warns of every 403, sometimes with all content.

@@ -1,9 +1,8 @@
 """Large bodies and attachments in Cloud Storage: `ports.Blobs` over google-cloud-storage.
 
-Knows: that an object's version is its generation; that writing an object and deleting a generation may be repeated, and
-for how long; that what is not small goes in chunks, one held at a time; that an object appears with its last chunk or
-not at all. Does not know: what objects hold. A bucket that does not exist or may not be written is the client's own
-error: configuration.
+Knows: that an object's version is its generation; that writing an object and deleting a generation may be repeated;
+that what is not small goes in chunks, one held at a time, and appears with the last or not at all. Does not know: what
+objects hold. A bucket that does not exist or may not be written is the client's own error: configuration.
 
 A request takes half a minute at the most, with retries. Before all but an object's first, pieces are asked for: who
 makes them keeps the lease.
@@ -14,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.api_core import exceptions
 from google.auth.exceptions import TransportError
@@ -24,9 +23,9 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from mailmirror.errors import StoreUnavailable
 
-# With 10 s of retries half a minute, as in the store: a lease held meanwhile lasts.
-_ATTEMPT_SECONDS = 20.0
+# With 10 s of retries half a minute: a lease lasts.
 _RETRY = DEFAULT_RETRY.with_delay(initial=0.1, maximum=2.0, multiplier=2.0).with_timeout(10.0)
+_PATIENT: dict[str, Any] = {"timeout": 20.0, "retry": _RETRY}
 # Cloud Storage wants a multiple of 256 KiB.
 _CHUNK = 4 * 1024 * 1024
 # Unpacked at once: gzip may hold a thousand times its bytes.
@@ -54,20 +53,14 @@ class StorageBlobs:
         stream = _Stream(pieces)
         first = stream.read(_CHUNK)
         if len(first) < _CHUNK:
-            _ask(
-                lambda: blob.upload_from_string(
-                    first, content_type=content_type, timeout=_ATTEMPT_SECONDS, retry=_RETRY
-                )
-            )
+            _ask(lambda: blob.upload_from_string(first, content_type=content_type, **_PATIENT))
         else:
             whole = _Stream(chain([first], iter(partial(stream.read, _CHUNK), b"")))
-            _ask(
-                lambda: blob.upload_from_file(whole, content_type=content_type, timeout=_ATTEMPT_SECONDS, retry=_RETRY)
-            )
+            _ask(lambda: blob.upload_from_file(whole, content_type=content_type, **_PATIENT))
         return f"gs://{self._bucket.name}/{name}"
 
     def read(self, name: str) -> Iterator[bytes] | None:
-        blob = _ask(lambda: self._bucket.get_blob(name, timeout=_ATTEMPT_SECONDS, retry=_RETRY))
+        blob = _ask(lambda: self._bucket.get_blob(name, **_PATIENT))
         if blob is None:
             return None
         chunks = (self._chunk(name, start) for start in range(0, blob.size, _CHUNK))
@@ -84,8 +77,7 @@ class StorageBlobs:
                     end=start + _CHUNK - 1,
                     raw_download=True,
                     checksum=None,
-                    timeout=_ATTEMPT_SECONDS,
-                    retry=_RETRY,
+                    **_PATIENT,
                 )
             )
         except exceptions.NotFound as gone:
@@ -103,8 +95,7 @@ class StorageBlobs:
                     prefix=prefix,
                     max_results=limit,
                     fields="items(name,generation),nextPageToken",
-                    timeout=_ATTEMPT_SECONDS,
-                    retry=_RETRY,
+                    **_PATIENT,
                 )
             )
         )
@@ -113,7 +104,7 @@ class StorageBlobs:
     def delete(self, name: str, version: int) -> None:
         blob = self._bucket.blob(name)
         with suppress(exceptions.NotFound, exceptions.PreconditionFailed):
-            _ask(lambda: blob.delete(if_generation_match=version, timeout=_ATTEMPT_SECONDS, retry=_RETRY))
+            _ask(lambda: blob.delete(if_generation_match=version, **_PATIENT))
 
 
 class _Stream:

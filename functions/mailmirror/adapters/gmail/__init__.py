@@ -5,13 +5,13 @@ know: what the mirror does with it. Laws 6, 7, 8.
 
 A call refused or never answered is paid for all the same.
 
-Each imports only what stands before it: data, wire, arrival, refusal, batch, transport, lanes, patience, calls, gets,
-client; here is what all mailboxes of a deployment share.
+Each imports only what stands before it: wire, arrival, refusal, batch, transport, calls, gets, client; here is
+what all mailboxes of a deployment share.
 """
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 from google.auth.credentials import Credentials
 
@@ -32,30 +32,27 @@ class GmailApiAccounts:
 
     Attributes:
         credentials: a mailbox's; None where Gmail is the fake one.
-        clock: every wait goes through it.
         topic: projects/…/topics/….
         units_per_minute: of a user.
         units_per_day: what runs may spend of them from midnight UTC to midnight; None: no limit.
-        watch_label_ids, watch_label_filter_behavior: the watch's filter, if any.
         timeout: seconds without a byte until a call counts as unanswered.
-        rng: jitter.
         lanes: the most batches of a mailbox at a time; one uses no threads.
-        forgets: see `forget`.
     """
 
     credentials: Callable[[MailboxId], Credentials | None]
-    clock: Clock = field(kw_only=True)
-    topic: str = field(kw_only=True)
-    api_root: str = field(default=GOOGLE, kw_only=True)
-    units_per_minute: int = field(default=6000, kw_only=True)
-    units_per_day: int | None = field(default=None, kw_only=True)
-    prices: PriceTable = field(default="2026", kw_only=True)
-    watch_label_ids: Sequence[LabelId] = field(default=(), kw_only=True)
-    watch_label_filter_behavior: str | None = field(default=None, kw_only=True)
-    timeout: float = field(default=30.0, kw_only=True)
-    rng: random.Random = field(default_factory=random.Random, kw_only=True)
-    lanes: int = field(default=8, kw_only=True)
-    forgets: Callable[[MailboxId], int] = field(default=_keeps_nothing, kw_only=True)
+    _: KW_ONLY
+    clock: Clock
+    topic: str
+    api_root: str = GOOGLE
+    units_per_minute: int = 6000
+    units_per_day: int | None = None
+    prices: PriceTable = "2026"
+    watch_label_ids: Sequence[LabelId] = ()
+    watch_label_filter_behavior: str | None = None
+    timeout: float = 30.0
+    rng: random.Random = field(default_factory=random.Random)
+    lanes: int = 8
+    forgets: Callable[[MailboxId], int] = _keeps_nothing
 
     def open(self, mailbox: MailboxId, quota: Quota | None) -> Gmail:
         return GmailClient(mailbox, self, quota)

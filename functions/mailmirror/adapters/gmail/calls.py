@@ -1,20 +1,21 @@
 """Calls of one mailbox: each paid for before it is made, made once, and named when it fails; alone or in a wave.
 
-Knows: the budget, and how many calls go together. Does not know: what is asked, or whether to ask again. Laws 7, 8.
+Knows: the budget, how many calls go together, which failures may pass, and how long to try. Does not know: what is
+asked, or who tries again. Laws 7, 8.
 """
 
 import random
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from googleapiclient.errors import HttpError
 
-from mailmirror.adapters.gmail.lanes import Lanes
-from mailmirror.adapters.gmail.patience import Patience
 from mailmirror.adapters.gmail.refusal import BATCH, refusal
-from mailmirror.adapters.gmail.transport import UNANSWERED, Api, Outcome, kept
-from mailmirror.errors import GmailError, GmailUnavailable, Throttled
+from mailmirror.adapters.gmail.transport import UNANSWERED, Api, Lanes, Outcome, kept
+from mailmirror.errors import GmailError, GmailUnavailable, NoSubject, Throttled
 from mailmirror.model import MailboxId
 from mailmirror.ports import Clock
 from mailmirror.quota import Budget
@@ -30,12 +31,75 @@ MAX_BATCH = 25
 FEW = 2
 # A wave holds what the budget pays for in this time: units are there when it is sent.
 BATCH_SECONDS = 5.0
-# Gmail does not tell a user's limit, and other applications share it: few at first, more with each wave, half when it
-# refuses; then so slowly more that a lasting limit is met once in 35 waves: who often meets it is shut out for 15
-# minutes.
+# Gmail does not tell a user's limit, and others share it: few at first, more with each wave, half when it refuses;
+# then so slowly more that a lasting limit is met once in 35 waves: who often meets it is shut out for 15 minutes.
 FIRST_IN_FLIGHT = 50
 MORE_IN_FLIGHT = 10
 MORE_AFTER_REFUSAL = 1 / 50
+# Seconds between tries, more or less a quarter.
+BACK_OFF = (1.0, 2.0, 4.0)
+# A lease waits: no call of the port tries again after so long, or goes on for twice that.
+PATIENCE_SECONDS = 40.0
+
+
+def worth_another_try(error: GmailError) -> bool:
+    """Whether it may pass soon."""
+    passing = isinstance(error, GmailUnavailable | NoSubject)
+    return passing or (isinstance(error, Throttled) and error.until is None)
+
+
+class Patience:
+    """How long one call of the port tries what fails. Only time of failures counts."""
+
+    def __init__(self, clock: Clock, rng: random.Random) -> None:
+        self._clock = clock
+        self._rng = rng
+        self._lost = timedelta(0)
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin what may fail: waits are short again, lost time still counts."""
+        self._since = self._clock.now() - self._lost
+        self._step = 0
+
+    def end(self) -> None:
+        """A failure is settled: the time since `begin` was lost."""
+        self._lost = self._clock.now() - self._since
+
+    @contextmanager
+    def unstrained(self) -> Iterator[None]:
+        """Time in which nothing fails."""
+        began = self._clock.now()
+        try:
+            yield
+        finally:
+            self._since += self._clock.now() - began
+
+    def progress(self) -> None:
+        """Something was answered: waits are short again."""
+        self._step = 0
+
+    def wait(self) -> bool:
+        """Wait for the next try; False when it is enough."""
+        if self._step == len(BACK_OFF):
+            return False
+        delay = BACK_OFF[self._step] * self._rng.uniform(0.75, 1.25)
+        if self._elapsed() + delay > PATIENCE_SECONDS:
+            return False
+        self._clock.sleep(delay)
+        self._step += 1
+        return True
+
+    def late(self) -> bool:
+        """Whether a last try is left."""
+        return self._elapsed() > PATIENCE_SECONDS
+
+    def over(self) -> bool:
+        """Whether even a last try is too late."""
+        return self._elapsed() > 2 * PATIENCE_SECONDS
+
+    def _elapsed(self) -> float:
+        return (self._clock.now() - self._since).total_seconds()
 
 
 class Calls:

@@ -13,12 +13,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mailmirror.adapters.gmail.calls import Calls, Get
+from mailmirror.adapters.gmail.calls import Calls, Get, Patience, worth_another_try
 from mailmirror.adapters.gmail.gets import Gets, Kind
-from mailmirror.adapters.gmail.lanes import Lanes
-from mailmirror.adapters.gmail.patience import Patience, worth_another_try
 from mailmirror.adapters.gmail.refusal import BadRequest, NotFound, Oversized
-from mailmirror.adapters.gmail.transport import Api, Line, api, kept
+from mailmirror.adapters.gmail.transport import Api, Lanes, Line, api, kept
 from mailmirror.adapters.gmail.wire import (
     UNREADABLE,
     Json,
@@ -38,6 +36,7 @@ from mailmirror.adapters.gmail.wire import (
     parse_watch,
 )
 from mailmirror.errors import GmailError, GmailUnavailable, StoreUnavailable, WatchTaken
+from mailmirror.labels import UNREAD
 from mailmirror.model import (
     Failed,
     FetchedThread,
@@ -227,7 +226,7 @@ class GmailClient:
             return labels
         kind = Kind(lambda api, label_id: api.labels.get(userId=self.mailbox, id=label_id), parse_label)
         found = self._all(LABEL, kind, own)
-        colors = {i: label.color for i, label in found.items() if isinstance(label, Label)}
+        colors = {i: label.color if isinstance(label, Label) else UNREAD for i, label in found.items()}
         return tuple(replace(label, color=colors.get(label.id)) for label in labels)
 
     def watch(self) -> Watch:

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mailmirror.adapters.gmail.calls import Calls, Get
-from mailmirror.adapters.gmail.patience import BACK_OFF, Patience, worth_another_try
+from mailmirror.adapters.gmail.calls import BACK_OFF, Calls, Get, Patience, worth_another_try
 from mailmirror.adapters.gmail.refusal import BadRequest, NotFound, Oversized
 from mailmirror.adapters.gmail.transport import Api, kept
 from mailmirror.adapters.gmail.wire import UNREADABLE, Json

@@ -144,13 +144,9 @@ class _Answer:
 
 
 def refusal(error: Exception, method: str, mailbox: MailboxId, now: datetime, *, paged: bool) -> GmailError:
-    """Return the name of a failure.
+    """Return the name of a failure of the client library or the credentials, perhaps named already.
 
-    Args:
-        error: of the client library or the credentials, perhaps named already.
-        method: of the discovery document, or `BATCH`.
-        mailbox: the only address shown.
-        paged: a page token was sent.
+    `method` may be `BATCH`; `mailbox` is the only address shown; `paged`: a page token was sent.
     """
     if isinstance(error, GmailError):
         return error

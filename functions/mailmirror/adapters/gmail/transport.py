@@ -1,13 +1,15 @@
 """HTTP: how a request to Gmail is sent, once, and what comes when it is not answered.
 
-Knows: the client library, its discovery document, connections, credentials. Does not know: prices, what a failure
-means, or how many requests go together.
+Knows: the client library, its discovery document, connections, credentials; lanes, which are connections with batches
+under way at the same time, and threads, none outliving its call: Cloud Run gives no processor time after an answer.
+Does not know: prices, what a failure means, or how many requests go together.
 """
 
 import http.client
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -29,12 +31,13 @@ from mailmirror.adapters.gmail.arrival import (
     LARGEST_ANSWER,
     LARGEST_REFUSAL,
     LARGEST_THREAD,
+    LARGEST_WAVE,
     PIECE_BYTES,
     Arriving,
     Room,
     TooLarge,
+    read_json,
 )
-from mailmirror.adapters.gmail.data import read_json
 from mailmirror.errors import GmailError
 from mailmirror.model import MailboxId
 
@@ -156,8 +159,8 @@ class Access:
     def headers(self, uri: str, method: str) -> dict[str, str]:
         """Return what authorizes a request; an expired token is renewed."""
         if self._source is None:
-            # The fake Gmail believes everybody.
-            return {"authorization": f"Bearer {self._mailbox}"}
+            # The fake Gmail believes everybody. A header has no letters but Latin.
+            return {"authorization": f"Bearer {self._mailbox.encode('ascii', 'replace').decode()}"}
         headers: dict[str, str] = {}
         self._source.before_request(self._line.token_request, method, uri, headers)
         return headers
@@ -168,6 +171,47 @@ class Access:
             return False
         self._source.refresh(self._line.token_request)
         return True
+
+
+class Lanes:
+    """The way to one mailbox, for one calling thread; requests are made of `api`.
+
+    A lane's thread sends and takes the answer apart; whoever calls makes requests, fetches the token, pays and judges.
+    """
+
+    def __init__(
+        self, api: Api, mailbox: MailboxId, credentials: Credentials | None, open_line: Callable[[], Line]
+    ) -> None:
+        """Open the first lane, for single calls and a lone batch; others when needed."""
+        self.api = api
+        self._open_line = open_line
+        self._lines = [open_line()]
+        self._access = Access(mailbox, credentials, self._lines[0])
+
+    def one(self, request: Any) -> Any:
+        """Send one request and return the answer. Raises as `Line.one`."""
+        return self._lines[0].one(request, self._access.headers(request.uri, request.method))
+
+    def renew(self) -> bool:
+        """Fetch another token as Gmail refuses this one; False if none."""
+        return self._access.renew()
+
+    def wave(self, batches: Sequence[Sequence[Any]]) -> list[Outcome]:
+        """Send batches at the same time and return what came of each. Raises *`UNANSWERED`: no token, nothing sent."""
+        # Not in the lanes: credentials are not for several threads.
+        headers = self._access.headers(batches[0][0].uri, "POST")
+        room = Room(LARGEST_WAVE)
+        while len(self._lines) < len(batches):
+            self._lines.append(self._open_line())
+        if len(batches) == 1:
+            return [self._lines[0].together(batches[0], headers, room)]
+        with ThreadPoolExecutor(len(batches)) as pool:
+            return list(pool.map(lambda line, requests: line.together(requests, headers, room), self._lines, batches))
+
+    def close(self) -> None:
+        """Close all."""
+        for line in self._lines:
+            line.close()
 
 
 def kept(error: Exception) -> Exception:
