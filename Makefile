@@ -1,7 +1,7 @@
 # Everything runs in .venv, which the first target that needs it builds from the pinned requirements.
 # Needed on the machine: make and Python 3.11 or newer. Google's emulators and Terraform are used where they are found.
 
-PACKAGES := $(wildcard functions local mailmirror_cli tests bench)
+PACKAGES := $(wildcard functions local mailmirror_cli mailmirror_client tests bench)
 VENV     := .venv
 READY    := $(VENV)/ready
 # A value as one word of the shell, whatever is in it: o'brien@example.com is an address.
