@@ -5,8 +5,10 @@ Knows: names, options, help and exit codes. Does not know: what a command does; 
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import Annotated, Any, cast
 
 import typer
@@ -43,7 +45,10 @@ class Commands(TyperGroup):
             raise typer.Exit(2) from None
 
 
-cli = typer.Typer(name="mailmirror", cls=Commands, no_args_is_help=True, rich_markup_mode=None)
+# What fails unforeseen shows no variables: a token may be among them.
+cli = typer.Typer(
+    name="mailmirror", cls=Commands, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_show_locals=False
+)
 command = cli.command
 
 
@@ -313,6 +318,9 @@ def _mailbox(address: str | None) -> str | None:
 
 def main() -> None:
     """Run the command that the command line names."""
+    for stream in (sys.stdout, sys.stderr):
+        # Mail has letters that not every terminal can show.
+        cast(TextIOWrapper, stream).reconfigure(errors="replace")
     cli()
 
 

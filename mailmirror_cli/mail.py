@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from mailmirror_cli.mailboxes import path
+from mailmirror_cli.rows import Column, Rows
 from mailmirror_cli.runs import working
 from mailmirror_cli.target import Target
 from mailmirror_cli.telling import DONE, Refused, Telling, clean
@@ -21,6 +21,13 @@ from mailmirror_cli.words import line, number, person, when
 
 # The most documents an answer may have.
 _PAGE = 100
+_THREADS = (
+    Column("last"),
+    Column("who", long=True),
+    Column("subject", long=True),
+    Column("messages", right=True),
+    Column("newest message"),
+)
 _HEADERS = {"from": "From", "to": "To", "cc": "Cc", "bcc": "Bcc", "replyTo": "Reply-To", "subject": "Subject"}
 
 
@@ -72,22 +79,17 @@ def _show_threads(screen: Console, found: Sequence[Mapping[str, Any]]) -> None:
     if not found:
         screen.print("No thread is like that.")
         return
-    table = Table(box=None, pad_edge=False)
-    table.add_column("last", no_wrap=True)
-    table.add_column("who", max_width=30, overflow="ellipsis", no_wrap=True)
-    table.add_column("subject", overflow="fold", ratio=1)
-    table.add_column("messages", justify="right", no_wrap=True)
-    table.add_column("newest message", no_wrap=True)
-    for each in found:
-        ids = each.get("messageIds") or [""]
-        table.add_row(
+    rows = [
+        (
             when(each["lastMessageAt"]),
             ", ".join(person(who, short=True) for who in each.get("participants", ())),
             Text(line(each.get("subject") or ""), style="bold" if each.get("unread") else ""),
             number(each.get("messageCount")),
-            line(ids[-1]),
+            line((each.get("messageIds") or [""])[-1]),
         )
-    screen.print(table)
+        for each in found
+    ]
+    screen.print(Rows(_THREADS, rows))
 
 
 def _show_headers(screen: Console, document: Mapping[str, Any]) -> None:

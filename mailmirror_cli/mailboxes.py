@@ -7,7 +7,8 @@ is followed (`runs`).
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,11 +20,20 @@ from rich.table import Table
 from rich.text import Text
 
 from mailmirror_cli import runs
+from mailmirror_cli.rows import Column, Rows
 from mailmirror_cli.target import Target
 from mailmirror_cli.telling import DONE, REFUSED, UNFINISHED, Left, Refused, Telling
-from mailmirror_cli.words import length, line, many, number, until, when
+from mailmirror_cli.words import length, line, many, number, trouble, until, when
 
 REDRAW_SECONDS = 2.0
+_COLUMNS = (
+    Column("mailbox"),
+    Column("phase"),
+    Column("messages", right=True),
+    Column("parked", right=True),
+    Column("lag", right=True),
+    Column("problem", long=True),
+)
 # As long as stop and delete may wait for another worker.
 _WAIT_SECONDS = 50
 _STYLES = {"live": "green", "backfilling": "cyan", "connecting": "cyan", "recovering": "cyan", "throttled": "yellow"}
@@ -63,9 +73,9 @@ def status(target: Target, tell: Telling, mailbox: str | None, *, watch: bool) -
         tell.answer(content, lambda screen: screen.print(_shown(documents, mailbox)))
         return REFUSED if any(each.get("problem") for each in documents) else DONE
     try:
-        with Live(console=tell.screen, auto_refresh=False) as live:
+        with _drawing(tell.screen) as draw:
             while True:
-                live.update(_shown(_documents(target, mailbox), mailbox), refresh=True)
+                draw(_shown(_documents(target, mailbox), mailbox))
                 time.sleep(REDRAW_SECONDS)
     except KeyboardInterrupt:
         raise Left("The mailboxes go on by themselves.") from None
@@ -129,7 +139,8 @@ def read_policy(text: str) -> Mapping[str, Any]:
         typer.BadParameter: it is no JSON object.
     """
     try:
-        wish = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8"))
+        written = text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8")
+        wish = json.loads(written, parse_constant=_no_number)
     except OSError as error:
         raise typer.BadParameter(f"--policy: {text} cannot be read: {error.strerror}.") from None
     except ValueError:
@@ -140,16 +151,35 @@ def read_policy(text: str) -> Mapping[str, Any]:
     return inner
 
 
+def _no_number(word: str) -> None:
+    """NaN and Infinity, which Python reads and JSON has not."""
+    raise ValueError(word)
+
+
 def _documents(target: Target, mailbox: str | None) -> list[dict[str, Any]]:
     return everyone(target) if mailbox is None else [target.manage.ask("GET", path(mailbox)).content]
+
+
+@contextmanager
+def _drawing(screen: Console) -> Iterator[Callable[[RenderableType], object]]:
+    """Draw over what was drawn before, or, where nothing can be drawn over, below it."""
+    if not screen.is_terminal:
+        yield screen.print
+        return
+    with Live(console=screen, auto_refresh=False) as live:
+        yield lambda shown: live.update(shown, refresh=True)
 
 
 def _agree(target: Target, mailbox: str) -> None:
     if not at_terminal():
         raise Refused("Nothing was deleted: there is no terminal to ask at. Say --yes if that is what you want.")
     counts = target.manage.ask("GET", path(mailbox)).content.get("counts") or {}
-    question = f"Delete the mirror of {mailbox}, {many(counts.get('messages', 0), 'message')}? Gmail keeps its mail."
-    if not typer.confirm(question, err=True):
+    what = f"the mirror of {mailbox} at {target.manage.address}, {many(counts.get('messages', 0), 'message')}"
+    try:
+        agreed = typer.confirm(f"Delete {what}? Gmail keeps its mail.", err=True)
+    except typer.Abort:
+        raise Left("Nothing was deleted.") from None
+    if not agreed:
         raise Refused("Nothing was deleted.", "CANCELLED", 499)
 
 
@@ -160,16 +190,11 @@ def _shown(documents: Sequence[Mapping[str, Any]], mailbox: str | None) -> Rende
 def _table(documents: Sequence[Mapping[str, Any]]) -> RenderableType:
     if not documents:
         return Text("No mailbox is connected.")
-    table = Table(box=None, pad_edge=False)
-    for name in ("mailbox", "phase"):
-        table.add_column(name, overflow="fold")
-    for name in ("messages", "parked", "lag"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("problem", overflow="fold", ratio=1)
+    rows = []
     for each in documents:
         counts, problem, run = each.get("counts") or {}, each.get("problem"), each.get("run")
-        told = f"{problem['message']} {problem['action']}" if problem else runs.stage(run) if runs.active(run) else ""
-        table.add_row(
+        told = trouble(problem) if problem else runs.stage(run) if runs.active(run) else ""
+        row = (
             line(each["emailAddress"]),
             _phase(each),
             number(counts.get("messages")),
@@ -177,7 +202,8 @@ def _table(documents: Sequence[Mapping[str, Any]]) -> RenderableType:
             _lag(each),
             Text(line(told), style="red" if problem else ""),
         )
-    return table
+        rows.append(row)
+    return Rows(_COLUMNS, rows)
 
 
 def _details(document: Mapping[str, Any]) -> RenderableType:

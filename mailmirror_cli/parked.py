@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from mailmirror_cli.mailboxes import path
+from mailmirror_cli.rows import Column, Rows
 from mailmirror_cli.runs import left, working
 from mailmirror_cli.target import Target
 from mailmirror_cli.telling import DONE, UNFINISHED, Telling
@@ -17,6 +17,13 @@ from mailmirror_cli.words import line, many, number, when
 from mailmirror_client.service import Params
 
 _WAIT_SECONDS = 50
+_COLUMNS = (
+    Column("message"),
+    Column("attempts", right=True),
+    Column("first"),
+    Column("next try"),
+    Column("reason", long=True),
+)
 
 
 def parked(target: Target, tell: Telling, mailbox: str, *, retry: bool) -> int:
@@ -39,13 +46,16 @@ def _show(screen: Console, mailbox: str, content: Mapping[str, Any]) -> None:
     if not documents:
         screen.print(f"No message of {mailbox} is parked.")
         return
-    table = Table(box=None, pad_edge=False)
-    for name in ("message", "attempts", "first", "next try"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("reason", overflow="fold", ratio=1)
-    for each in documents:
-        times = when(each["firstAt"]), when(each["nextAttemptAt"])
-        table.add_row(line(each["id"]), number(each["attempts"]), *times, line(each["reason"]))
-    screen.print(table)
+    rows = [
+        (
+            line(each["id"]),
+            number(each["attempts"]),
+            when(each["firstAt"]),
+            when(each["nextAttemptAt"]),
+            line(each["reason"]),
+        )
+        for each in documents
+    ]
+    screen.print(Rows(_COLUMNS, rows))
     if total > len(documents):
         screen.print(f"{many(total, 'message')} are parked; these are tried first.")

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from mailmirror_cli.target import Target
 from mailmirror_cli.telling import DONE, UNFINISHED, Left, Refused, Telling
-from mailmirror_cli.words import line, many, moment, number, until, when
+from mailmirror_cli.words import line, many, moment, number, trouble, until, when
 
 POLL_SECONDS = 1.0
 # For a sync that only catches up: longer than nearly all take.
@@ -139,7 +139,7 @@ def _check(document: Mapping[str, Any]) -> None:
     """Refuse to wait for what does not come by itself."""
     problem = document.get("problem")
     if document["phase"] == "reauth_required" and problem:
-        raise Refused(f"{problem['message']} {problem['action']}")
+        raise Refused(trouble(problem))
     if document["wanted"] != "live":
         raise Refused(f"{document['emailAddress']} was stopped or deleted meanwhile.")
 

@@ -51,7 +51,8 @@ class Target:
             patience: seconds for which what passes by itself is tried again.
         """
         self._environment = os.environ if environment is None else environment
-        self._addresses = {} if project else {name: self._environment.get(each) for name, each in VARIABLES.items()}
+        said = project or region
+        self._addresses = {} if said else {name: self._environment.get(each) for name, each in VARIABLES.items()}
         self._project = project or self._environment.get(PROJECT_VARIABLE)
         self._region = region or self._environment.get(REGION_VARIABLE)
         self._patience = patience
@@ -81,7 +82,10 @@ class Target:
         if not address:
             address = self._deployed(named(name))
             return Service(address, token=Identity(address), patience=self._patience)
-        parts = urlsplit(address)
+        try:
+            parts = urlsplit(address)
+        except ValueError:
+            parts = urlsplit("")
         if parts.hostname in _HERE and parts.scheme in ("http", "https"):
             return Service(address, patience=self._patience)
         if parts.scheme != "https" or not parts.hostname:

@@ -34,8 +34,9 @@ _BEFORE_THE_FUNCTION = {
     401: "The identity token was not accepted: sign in again, gcloud auth application-default login.",
     403: "You may not call it: be among `admins` (or, to read, `readers`) of the deployment, and deploy.",
 }
-# But for line feed and tab: what moves a cursor, changes colours, or turns the direction of what follows.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# But for line feed and tab: what moves a cursor, changes colours, or turns the direction of what follows; and halves of
+# characters, which cannot be written.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Refused(Exception):
@@ -109,6 +110,12 @@ def telling(*, as_json: bool) -> Iterator[Telling]:
     except (Left, KeyboardInterrupt) as left:
         tell.fail(_CANCELLED, "CANCELLED", str(left) or "Left.", style="")
         raise typer.Exit(LEFT) from None
+    except BrokenPipeError:
+        # Whoever read has enough.
+        raise
+    except OSError as error:
+        typer.echo(f"This machine did not go along: {error.strerror or error}.", err=True)
+        raise typer.Exit(REFUSED) from None
 
 
 def misused(error: typer.BadParameter) -> None:
@@ -132,4 +139,5 @@ def _console(*, stderr: bool) -> Console:
 
 def _written(content: Mapping[str, Any], indent: int | None = None) -> str:
     unicode = "utf" in (getattr(sys.stdout, "encoding", None) or "").lower()
-    return json.dumps(content, indent=indent, ensure_ascii=not unicode)
+    text = json.dumps(content, indent=indent, ensure_ascii=not unicode)
+    return _CONTROLS.sub(lambda control: f"\\u{ord(control[0]):04x}", text)

@@ -60,6 +60,11 @@ def many(value: object, singular: str) -> str:
     return f"{number(value)} {singular}{'' if value == 1 else 's'}"
 
 
+def trouble(problem: Mapping[str, Any]) -> str:
+    """Return what is the matter, and what to do: two sentences, also where Google's ends without a full stop."""
+    return f"{str(problem['message']).rstrip('.')}. {problem['action']}"
+
+
 def person(value: Mapping[str, Any] | None, *, short: bool = False) -> str:
     """Return who somebody is: name and address, or one of them."""
     name, address = line((value or {}).get("name") or ""), line((value or {}).get("address") or "")

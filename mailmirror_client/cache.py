@@ -152,7 +152,10 @@ class Cache:
                         return
             except Overtaken:
                 continue
-            except CursorExpired:
+            except ServiceError as error:
+                # Or a cursor or page token that is of another time: it would be refused for ever.
+                if error.status != "INVALID_ARGUMENT" and not isinstance(error, CursorExpired):
+                    raise
                 # Twice in one go: the mailbox was connected anew meanwhile. More often: there is no log to follow.
                 tries += 1
                 if tries == _MOST_TRIES:

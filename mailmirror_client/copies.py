@@ -128,8 +128,10 @@ class Copies:
     def complete(self, copy: Copy) -> None:
         """Let a copy be the one that is seen, and drop those before."""
         with self._transaction():
-            done = "UPDATE copies SET stage = 'complete' WHERE number = ? AND stage = 'following'"
-            self._database.execute(done, (copy.number,))
+            done = self._database.execute("UPDATE copies SET stage = 'complete' WHERE number = ?", (copy.number,))
+            if done.rowcount == 0:
+                # Another one was begun: what is seen stays until that is complete.
+                raise Overtaken
             self._drop("number < ?", copy.number)
 
     def is_next(self, copy: Copy, delta: Delta) -> bool:
@@ -158,7 +160,8 @@ class Copies:
             for message_id, document in documents.items()
         ]
         with self._transaction():
-            self._database.executemany("INSERT OR REPLACE INTO fetched VALUES (?, ?, ?, ?)", rows)
+            if self.is_next(copy, delta):
+                self._database.executemany("INSERT OR REPLACE INTO fetched VALUES (?, ?, ?, ?)", rows)
 
     def apply(self, copy: Copy, delta: Delta, applied: Applied | None) -> bool:
         """Apply a delta whose messages are fetched; return False where it has no effect, being applied."""
@@ -192,13 +195,13 @@ class Copies:
         return {thread_id: message_ids[::-1] for thread_id, message_ids in threads.items()}
 
     def _prepare(self) -> None:
+        (version,) = self._database.execute("PRAGMA user_version").fetchone()
+        if version not in (0, _VERSION):
+            raise ValueError(f"The file was written by another version, {version}: use a new one.")
         # Readers see the last commit while the next is written.
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = NORMAL")
         with self._transaction():
-            (version,) = self._database.execute("PRAGMA user_version").fetchone()
-            if version not in (0, _VERSION):
-                raise ValueError(f"The file was written by another version, {version}: use a new one.")
             for statement in _SCHEMA:
                 self._database.execute(statement)
             self._database.execute(f"PRAGMA user_version = {_VERSION}")

@@ -155,6 +155,8 @@ class Service:
                     stream=not whole,
                     allow_redirects=False,
                 )
+            except requests.exceptions.InvalidJSONError as error:
+                raise ServiceError(0, "INVALID_ARGUMENT", "What is to be sent is no JSON.") from error
             except requests.RequestException as error:
                 if isinstance(error, ValueError):
                     told = f"{self.address} is no address: {type(error).__name__}."

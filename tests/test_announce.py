@@ -407,7 +407,7 @@ def test_an_earlier_life_changes_nothing(call: str, number: int) -> None:
     sleeper = world.worker("sleeper")
     announcer = sleeper.engine.announcer
     assert announcer is not None
-    announcer._store = Meanwhile(world.sqlite, call, another_life, number=number)
+    announcer.store = Meanwhile(world.sqlite, call, another_life, number=number)
     announcer.announce(ADA, world.clock.now())
     arrives(world, 2)
     assert len(earlier) == 7
@@ -468,6 +468,27 @@ def test_who_is_stopped_has_announced_all() -> None:
     topic.down = False
     world.sweep()
     assert_all_announced(world, topic)
+    assert world.state().next_due_at == mailboxes.NEVER
+
+
+def test_who_stops_with_deltas_left_leaves_the_mailbox_due() -> None:
+    """While the topic is down a worker dies right after it stopped a mailbox: a sweep announces the rest."""
+    topic = Deltas()
+    world = connected(topic)
+    topic.down = True
+    arrives(world)
+
+    def once_stopped(name: str, *, after: bool) -> bool:
+        return name == "mailbox" and not after and world.state().phase == "stopped"
+
+    with pytest.raises(Killed):
+        dying(world, once_stopped).stop(ADA, 60)
+    # What was published met the lease.
+    world.outbox.work.clear()
+    topic.down = False
+    world.sweep()
+    assert_all_announced(world, topic)
+    world.sweep()
     assert world.state().next_due_at == mailboxes.NEVER
 
 

@@ -15,7 +15,6 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import pytest
 from flask import Request, Response
 from mailmirror import api, read_api
-from mailmirror import download as downloads
 from mailmirror.adapters import directory
 from mailmirror.adapters.directory import DirectoryApi
 from mailmirror.errors import (
@@ -1134,7 +1133,7 @@ def rename(world: World, path: str, filename: str) -> None:
 
 def test_what_is_too_large_for_one_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large attachment is sent while it is read, without a length."""
-    monkeypatch.setattr(downloads, "WHOLE_BYTES", 100)
+    monkeypatch.setattr(read_api, "WHOLE_BYTES", 100)
     found = download(world, f"{add(world, enclosed())}/1")
     assert (found.status, found.body) == (200, PDF)
     assert "Content-Length" not in found.headers
@@ -1152,7 +1151,7 @@ def test_the_bucket_fails_on_the_way(monkeypatch: pytest.MonkeyPatch, caplog: py
 
     monkeypatch.setattr(world.blobs, "read", failing)
     check_error(read(world, path), 503, "UNAVAILABLE")
-    monkeypatch.setattr(downloads, "WHOLE_BYTES", 1)
+    monkeypatch.setattr(read_api, "WHOLE_BYTES", 1)
     caplog.clear()
     caplog.set_level(logging.INFO)
     with pytest.raises(StoreUnavailable):

@@ -525,6 +525,86 @@ def test_the_old_copy_is_seen_until_the_new_one_is_complete(world: World, tmp_pa
         assert {each["id"] for each in other.messages()} == set(world.documents("messages")) != before
 
 
+def test_a_copy_that_was_dropped_is_not_completed(world: World, tmp_path: Path) -> None:
+    """Who begins anew while another ends what it had begun takes nothing away: the old copy stays what is seen."""
+    keeper = Keeper(world, tmp_path / "ada.sqlite")
+    keeper.catch_up()
+    before = set(world.documents("messages"))
+    seen = []
+    with Keeper(world, keeper.path).open() as other:
+        asked = count()
+
+        def begin_anew() -> None:
+            seen.append({each["id"] for each in other.messages()})
+            # Its listing is through, and the answer says that there are no deltas behind it.
+            if last[0] is not None and last[0].stage == "following" and next(asked) == 0:
+                other.rebuild()
+
+        with Keeper(world, keeper.path, after=begin_anew).open() as cache:
+            newest = cache._copies.newest
+            last = [newest()]
+
+            def noted() -> Any:
+                last[0] = newest()
+                return last[0]
+
+            cache._copies.newest = noted  # type: ignore[method-assign]
+            cache.rebuild()
+            cache.catch_up()
+            assert next(asked) > 1
+        assert all(ids == before for ids in seen)
+    assert keeper.differences() == []
+
+
+def test_nothing_is_laid_by_for_a_copy_that_was_dropped(world: World, tmp_path: Path) -> None:
+    """What is fetched for it would stay in the file for ever."""
+    keeper = Keeper(world, tmp_path / "ada.sqlite")
+    keeper.catch_up()
+    world.ada.deliver(mail("New"))
+    world.notify()
+    begun: list[str] = []
+    with Keeper(world, keeper.path).open() as other:
+
+        def begin_anew() -> None:
+            if not begun and any("/messages/" in path for path in paths):
+                begun.append("anew")
+                other.rebuild()
+                other.catch_up()
+
+        keeper.after = begin_anew
+        with keeper.open() as cache:
+            paths = cache._reader.service._session.get_adapter("http://").paths  # type: ignore[attr-defined]
+            cache.catch_up()
+    assert begun
+    with closing(sqlite3.connect(keeper.path)) as database:
+        assert database.execute("SELECT count(*) FROM fetched").fetchone() == (0,)
+    keeper.after = lambda: None
+    assert keeper.differences() == []
+
+
+@pytest.mark.parametrize("column", ["cursor", "page"])
+def test_what_the_server_does_not_know_any_more(world: World, tmp_path: Path, column: str) -> None:
+    """A cursor or a page token of another time is answered 400 for ever: the copy is built anew."""
+    keeper = Keeper(world, tmp_path / "ada.sqlite")
+    keeper.catch_up()
+    with closing(sqlite3.connect(keeper.path)) as database:
+        stage = {"cursor": "complete", "page": "listing"}[column]
+        database.execute(f"UPDATE copies SET {column} = 'of another time', stage = ?", (stage,))
+        database.commit()
+    keeper.catch_up()
+    assert keeper.differences() == []
+
+
+def test_fields_that_the_server_does_not_know(world: World, tmp_path: Path) -> None:
+    """To begin anew does not help against a name that is wrong: it is told, and what the cache has stays."""
+    keeper = Keeper(world, tmp_path / "ada.sqlite")
+    keeper.catch_up()
+    with keeper.open(fields=["nothing"]) as cache:
+        with pytest.raises(ServiceError, match="fields must be names"):
+            cache.catch_up()
+        assert len(list(cache.messages())) == len(world.documents("messages"))
+
+
 def test_a_mailbox_that_is_deleted(world: World, tmp_path: Path) -> None:
     """409, then 404, reach the application; what the cache has stays, and is replaced when the mailbox is back."""
     keeper = Keeper(world, tmp_path / "ada.sqlite")
@@ -743,6 +823,8 @@ def test_a_file_of_another_version(world: World, tmp_path: Path) -> None:
         database.execute("PRAGMA user_version = 2")
     with pytest.raises(ValueError, match="another version, 2"):
         keeper.open()
+    with closing(sqlite3.connect(keeper.path)) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("delete",)
 
 
 def test_documents_survive_the_file(world: World, tmp_path: Path) -> None:

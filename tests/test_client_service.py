@@ -247,6 +247,14 @@ def test_what_is_no_address_is_told_at_once(address: str, no_pauses: list[float]
     assert no_pauses == []
 
 
+def test_what_is_no_json_is_told_at_once(no_pauses: list[float]) -> None:
+    """JSON has no word for a number that is none: it is not sent, and not said to be out of reach."""
+    with pytest.raises(ServiceError) as caught, Service("http://127.0.0.1:1") as service:
+        service.ask("PUT", "/mailboxes", body={"newestDays": float("nan")})
+    assert (caught.value.code, caught.value.status) == (0, "INVALID_ARGUMENT")
+    assert no_pauses == []
+
+
 def test_an_open_answer_comes_as_it_is_sent() -> None:
     """A body is read piece by piece, under the caller's headers."""
     with (

@@ -157,6 +157,7 @@ def test_a_silent_stream_is_kept_open(world: World) -> None:
     """At least every 15 seconds something is sent."""
     text = stream(world, cursor=read(world, f"{DELTAS}/latest-cursor")["cursor"]).get_data(as_text=True)
     assert text.startswith("retry: 1000\n\n")
+    assert delta_api.HEARTBEAT < 15
     assert text.count("\n\n:") >= delta_api.MAX_STREAM / delta_api.HEARTBEAT
     assert sum(world.clock.slept) == delta_api.MAX_STREAM
 
@@ -179,6 +180,8 @@ def test_a_failure_ends_a_stream(world: World, monkeypatch: pytest.MonkeyPatch) 
     [
         ("text/event-stream", True),
         ("text/event-stream, */*;q=0.1", True),
+        ("text/event-stream; charset=utf-8", True),
+        ("application/json;q=0.5, Text/Event-Stream", True),
         ("application/json", False),
         ("*/*", False),
         ("text/*", False),

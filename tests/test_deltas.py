@@ -12,7 +12,7 @@ from mailmirror import deltas
 from mailmirror.adapters.sqlite import SqliteStore
 from mailmirror.deltas import Ask, Deltas, Page
 from mailmirror.documents import to_document
-from mailmirror.errors import BeingPurged, CursorExpired, InvalidInput, UnknownMailbox
+from mailmirror.errors import BeingPurged, CursorExpired, InvalidInput, StoreUnavailable, UnknownMailbox
 from mailmirror.model import Change, Delta, Mailbox, MailboxId, Origin, Watch
 from mailmirror.slice import Write
 
@@ -245,6 +245,19 @@ def test_a_cursor_of_a_log_that_was_restored_has_expired(log: Log) -> None:
             log.page(cursor)
 
 
+def test_a_cursor_at_the_end_of_a_restored_log_has_expired(log: Log) -> None:
+    """A restored log that has grown just as long as a cursor is another already: nobody is told all is well."""
+    log.add(2)
+    seen = log.page().cursor
+    log.forget(2)
+    log.commit(delta_seq=1)
+    log.clock.advance(60)
+    log.add()
+    with pytest.raises(CursorExpired, match="restored"):
+        log.page(seen)
+    assert log.page(log.deltas.latest(ADA)).deltas == ()
+
+
 def test_a_cursor_whose_own_delta_is_deleted_goes_on(log: Log) -> None:
     """A delta that was read may go, as long as the next is there."""
     log.add(3)
@@ -256,19 +269,22 @@ def test_a_cursor_whose_own_delta_is_deleted_goes_on(log: Log) -> None:
 def test_no_more_is_read_than_given(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page costs a read a delta, and one for the delta its cursor is behind."""
     log.add(100)
-    read, limits = log.store.deltas, []
+    read, given = log.store.deltas, []
 
     def counted(mailbox: MailboxId, *, after: int, limit: int) -> list[Delta]:
-        limits.append(limit)
-        return read(mailbox, after=after, limit=limit)
+        found = read(mailbox, after=after, limit=limit)
+        given.append(len(found))
+        return found
 
     monkeypatch.setattr(log.store, "deltas", counted)
     page = log.page(limit=7)
-    assert limits == [7]
+    assert given == [7]
     log.page(page.cursor, limit=70)
-    assert sum(limits) == 7 + 70 + 1
-    log.page(log.deltas.latest(ADA))
-    assert sum(limits) == 7 + 70 + 1 + 1
+    assert sum(given) == 7 + 70 + 1
+    cursor = log.deltas.latest(ADA)
+    given.clear()
+    log.page(cursor)
+    assert given == [1]
 
 
 @pytest.mark.parametrize(
@@ -372,17 +388,130 @@ class Metronome(VirtualClock):
         return self._now
 
 
-def test_all_who_wait_for_a_mailbox_share_its_looks(log: Log) -> None:
-    """Twenty who wait for ten seconds cost no more looks than one who does, and one more each to begin with."""
+def twenty(log: Log, behind: Page) -> list[Page | str]:
+    """What twenty get who wait for ten seconds, all at the same time; in place of a page, how it was refused."""
     log.deltas = Deltas(log.store, Metronome(20))
-    begin = log.deltas.latest(ADA)
     log.store.looks = 0
-    pages: list[Page] = []
-    waiting = [threading.Thread(target=lambda: pages.append(log.deltas.follow(ADA, Ask(begin), 10))) for _ in range(20)]
+    found: list[Page | str] = []
+
+    def follow() -> None:
+        try:
+            found.append(log.deltas.follow(ADA, Ask(behind.cursor), 10, behind))
+        except StoreUnavailable as error:
+            found.append(str(error))
+
+    waiting = [threading.Thread(target=follow) for _ in range(20)]
     for thread in waiting:
         thread.start()
     for thread in waiting:
         thread.join(timeout=60)
-    assert len(pages) == 20
-    assert log.store.looks <= 10 / deltas.LOOK_SECONDS + 20
     assert log.deltas._looks == {}
+    return found
+
+
+def test_all_who_wait_for_a_mailbox_share_its_looks(log: Log) -> None:
+    """Twenty who wait for ten seconds cost exactly the looks of one who does."""
+    log.add()
+    behind = log.page()
+    assert twenty(log, behind) == [Page((), behind.cursor, more=False)] * 20
+    assert log.store.looks == 10 / deltas.LOOK_SECONDS
+
+
+def test_all_who_wait_for_a_mailbox_share_a_failed_look(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that is down takes the time of one look from those who wait, not that of one after the other."""
+    log.add()
+    behind = log.page()
+    looks = []
+
+    def fails(mailbox: MailboxId) -> None:
+        looks.append(mailbox)
+        raise StoreUnavailable("It does not answer.")
+
+    monkeypatch.setattr(log.store, "mailbox", fails)
+    assert twenty(log, behind) == ["It does not answer."] * 20
+    assert len(looks) == 1
+
+
+def test_a_delta_during_a_wait_costs_few_reads(log: Log) -> None:
+    """The look that tells of it is the mailbox as the page needs it: read once more behind the log, and that is all."""
+    log.add()
+    behind = log.page()
+    slept = log.clock.sleep
+
+    def sleep(seconds: float) -> None:
+        slept(seconds)
+        log.add()
+
+    log.clock.sleep = sleep  # type: ignore[method-assign]
+    log.store.looks = 0
+    assert seqs(log.deltas.follow(ADA, Ask(behind.cursor), 60, behind)) == [2]
+    assert log.store.looks == 2
+
+
+def test_a_wait_goes_on_behind_a_page_that_was_not_all(log: Log) -> None:
+    """What is there already is not waited for, whatever was given before."""
+    log.add(3)
+    behind = log.page(limit=1)
+    assert seqs(log.deltas.follow(ADA, Ask(behind.cursor), 60, behind)) == [2, 3]
+    assert log.clock.slept == []
+
+
+def test_a_delta_that_came_before_the_wait_is_found_at_the_next_look(log: Log) -> None:
+    """What was committed between a page and the wait behind it is not missed."""
+    log.add()
+    behind = log.page()
+    log.add()
+    assert seqs(log.deltas.follow(ADA, Ask(behind.cursor), 60, behind)) == [2]
+    assert sum(log.clock.slept) == deltas.LOOK_SECONDS
+
+
+def test_a_clock_that_is_set_back_delays_nobody(log: Log) -> None:
+    """A wait looks on, though the next look seems to be an hour away."""
+    log.add()
+    behind = log.page()
+    slept = log.clock.sleep
+
+    def sleep(seconds: float) -> None:
+        slept(seconds)
+        if len(log.clock.slept) == 2:
+            log.clock._now -= timedelta(hours=1)
+        if len(log.clock.slept) == 4:
+            log.add()
+
+    log.clock.sleep = sleep  # type: ignore[method-assign]
+    assert seqs(log.deltas.follow(ADA, Ask(behind.cursor), 60, behind)) == [2]
+    assert len(log.clock.slept) == 4
+
+
+def test_a_wait_ends_when_its_mailbox_is_being_purged(log: Log) -> None:
+    """Who waits is told, and so is who waits for a life that has ended; one who is stopped just waits."""
+    log.add()
+    behind = log.page()
+    slept = log.clock.sleep
+
+    def sleep(seconds: float) -> None:
+        slept(seconds)
+        wish = {2: "stopped", 4: "purged"}.get(len(log.clock.slept))
+        state = log.store.mailbox(ADA)
+        if wish is not None and state is not None:
+            log.store.want(state, "stopped" if wish == "stopped" else "purged", due_at=log.clock.now())
+
+    log.clock.sleep = sleep  # type: ignore[method-assign]
+    with pytest.raises(BeingPurged):
+        log.deltas.follow(ADA, Ask(behind.cursor), 60, behind)
+    assert len(log.clock.slept) == 4
+    log.purge()
+    log.clock.sleep = slept  # type: ignore[method-assign]
+    log.clock.advance(1)
+    log.connect()
+    log.add()
+    with pytest.raises(CursorExpired, match="anew"):
+        log.deltas.follow(ADA, Ask(behind.cursor), 60, behind)
+
+
+def test_a_wait_shorter_than_a_look_ends_in_time(log: Log) -> None:
+    """Nobody waits longer than asked for."""
+    log.add()
+    behind = log.page()
+    assert log.deltas.follow(ADA, Ask(behind.cursor), 0.2, behind) == Page((), behind.cursor, more=False)
+    assert sum(log.clock.slept) == 0.2

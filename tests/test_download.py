@@ -7,10 +7,10 @@ from urllib.parse import unquote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mailmirror import download as module
-from mailmirror.download import NAME_LETTERS, download
+from mailmirror import read_api as module
 from mailmirror.errors import StoreUnavailable
 from mailmirror.model import Attachment
+from mailmirror.read_api import NAME_LETTERS, download
 from werkzeug.http import parse_options_header
 
 DISPOSITION = re.compile(

@@ -16,6 +16,48 @@ from mailmirror.errors import (
     Throttled,
 )
 
+# The failures, and what becomes of a push or a request that meets them.
+TREE = """
+MailmirrorError
+├── InvalidInput 400
+├── UnknownMailbox 404
+├── MailboxStopped 409
+├── BeingPurged 409
+├── NotMirrored 404
+├── AttachmentGone 404
+├── CursorExpired 410
+├── ConsentNotGiven 400
+├── LeaseHeld ack
+├── DocumentExists retry
+├── LeaseLost retry
+├── StoreUnavailable retry
+├── DirectoryUnavailable retry
+├── DirectoryRejected ack
+└── GmailError
+    ├── HistoryExpired retry
+    ├── HistoryLag retry
+    ├── PageTokenExpired retry
+    ├── Throttled retry
+    ├── GmailUnavailable retry
+    ├── AccessRevoked ack
+    │   ├── ConsentMissing ack
+    │   ├── SessionEnded ack
+    │   ├── DelegationMissing ack
+    │   ├── NoSuchUser ack
+    │   ├── MailServiceOff ack
+    │   ├── BlockedByDomain ack
+    │   └── WrongUser ack
+    └── GmailRejected ack
+        ├── ScopeMissing ack
+        ├── NoSubject ack
+        ├── ApiDisabled ack
+        ├── CredentialsMissing ack
+        ├── SigningDenied ack
+        ├── ClientInvalid ack
+        ├── PublishDenied ack
+        ├── TopicElsewhere ack
+        └── WatchTaken ack
+"""
 # What the tree says, and the codes Google's error model has for a status.
 ANSWERS = {"ack": True, "retry": False, "400": False, "404": True, "409": True, "410": True}
 CODES = {
@@ -39,9 +81,9 @@ RAISED = [failure for failure in FAILURES if failure is not GmailError]
 
 
 def drawn() -> dict[str, tuple[str, str]]:
-    """The tree of the module's docstring: each name with its parent and its answer, empty for a branch."""
+    """The tree: each name with its parent and its answer, empty for a branch."""
     found, above = {}, ["MailmirrorError"]
-    for line in (errors.__doc__ or "").splitlines():
+    for line in TREE.splitlines():
         if match := re.fullmatch(r"([ │]*)[├└]── (\w+) *(\w*).*", line):
             indent, name, answer = match.groups()
             depth = len(indent) // 4
@@ -51,7 +93,7 @@ def drawn() -> dict[str, tuple[str, str]]:
 
 
 def test_the_tree_shows_every_failure_and_no_other() -> None:
-    """Who reads the docstring knows all failures and which is a kind of which."""
+    """Who reads the tree above knows all failures and which is a kind of which."""
     tree = {name: parent for name, (parent, _) in drawn().items()}
     assert tree == {failure.__name__: failure.__base__.__name__ for failure in FAILURES if failure.__base__}
 

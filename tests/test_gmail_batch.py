@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mailmirror.adapters.gmail import batch
+from mailmirror.adapters.gmail.transport import BATCH_TYPE, read_batch
+from mailmirror.adapters.gmail.transport import write_batch as write_requests
 
 from local.gmail.batch import BOUNDARY, InnerAnswer, parse_batch, write_batch
 
@@ -49,13 +50,13 @@ def answer(*parts: tuple[int, object]) -> bytes:
 
 def read(body: bytes, content_type: str = f"multipart/mixed; boundary={BOUNDARY}") -> list[tuple[int, int, bytes]]:
     """Number, status and content of each part."""
-    return [(number, response.status, bytes(content)) for number, response, content in batch.read(content_type, body)]
+    return [(number, response.status, bytes(content)) for number, response, content in read_batch(content_type, body)]
 
 
 def test_what_is_written() -> None:
     """Each request is a part with its number, its path and its query, and nothing of it is lost."""
     paths = ["/gmail/v1/users/a%40b.c/messages/1?format=full&alt=json", "/gmail/v1/users/me/threads/2?alt=json"]
-    parsed = parse_batch(batch.CONTENT_TYPE, batch.write([request(path) for path in paths]))
+    parsed = parse_batch(BATCH_TYPE, write_requests([request(path) for path in paths]))
     assert [(inner.verb, f"{inner.path}?{inner.query}") for inner in parsed] == [("GET", path) for path in paths]
     assert [inner.content_id for inner in parsed] == ["<0@mailmirror>", "<1@mailmirror>"]
     assert [(inner.body, inner.authorization) for inner in parsed] == [(b"", None)] * 2
@@ -64,7 +65,7 @@ def test_what_is_written() -> None:
 def test_what_is_read() -> None:
     """Each part of an answer comes with its number, status, headers and content, whatever it says."""
     body = answer((200, {"a": 1}), (404, {"error": "gone"}), (204, None))
-    parts = list(batch.read(f'multipart/mixed; charset=x; boundary="{BOUNDARY}"', body))
+    parts = list(read_batch(f'multipart/mixed; charset=x; boundary="{BOUNDARY}"', body))
     assert [(number, response.status, response.reason) for number, response, _ in parts] == [
         (0, 200, "OK"),
         (1, 404, "Not Found"),
@@ -79,7 +80,7 @@ def test_what_is_read() -> None:
 def test_as_the_guide_shows_it(newline: bytes, preamble: bytes) -> None:
     """Google's own example is read, whatever its lines end with and whatever comes before and after it."""
     body = (preamble + GUIDE + b"afterwards\n").replace(b"\n", newline)
-    parts = list(batch.read("multipart/mixed; boundary=batch_foobarbaz", body))
+    parts = list(read_batch("multipart/mixed; boundary=batch_foobarbaz", body))
     assert [(number, response.status) for number, response, _ in parts] == [(0, 200), (1, 304)]
     assert json.loads(bytes(parts[0][2])) == {"a": "b"}
     assert parts[1][1]["etag"] == '"etag/animals"'

@@ -1,7 +1,6 @@
-"""The application: the work of each entry point over ports, the acknowledgement rule and JSON logs.
+"""The work of each entry point over ports, and JSON logs.
 
-Knows: that a failure's `acknowledge` decides Pub/Sub's answer. Does not know: adapters, routes or how mail is synced.
-Law 8.
+Knows: a failure's `acknowledge` decides Pub/Sub's answer (law 8). Does not know: adapters, routes, how mail is synced.
 """
 
 import json
@@ -9,9 +8,9 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 from mailmirror import mailboxes
 from mailmirror.announce import Announcer
@@ -20,13 +19,7 @@ from mailmirror.discovery import Crowd, Discovery, Found, Place
 from mailmirror.documents import from_document
 from mailmirror.engine import SyncEngine
 from mailmirror.errand import CONTINUATION, Errand, Turn
-from mailmirror.errors import (
-    DirectoryRejected,
-    InvalidInput,
-    MailmirrorError,
-    Throttled,
-    UnknownMailbox,
-)
+from mailmirror.errors import DirectoryRejected, InvalidInput, MailmirrorError, Throttled, UnknownMailbox
 from mailmirror.estimate import Estimate, Terms, first_sync, survey
 from mailmirror.finding import Finding
 from mailmirror.keep import Kept
@@ -39,9 +32,8 @@ from mailmirror.reading import Attachments, Messages
 from mailmirror.reconcile import Recovery
 from mailmirror.web_consent import WebConsent
 
-# Between looks while another worker has the lease.
+# Between looks at another worker's lease.
 POLL_SECONDS = 0.5
-EVERYTHING_BUT_ATTACHMENTS = Kept()
 
 TriggerMode = Literal["incremental", "full", "audit"]
 
@@ -57,69 +49,58 @@ class Triggered:
     messages_processed: int
 
 
+@dataclass(eq=False, kw_only=True)
 class App:
-    """The work of the entry points."""
+    """The work of the entry points; see `SyncEngine`, too.
 
-    def __init__(
-        self,
-        *,
-        accounts: GmailAccounts,
-        store: Store,
-        blobs: Blobs | None,
-        publisher: Publisher,
-        clock: Clock,
-        prices: Mapping[str, int],
-        new_owner: Callable[[], str],
-        pace: Pace,
-        step: timedelta,
-        new_run_id: Callable[[], str],
-        consent: WebConsent | None = None,
-        directory: Directory | None = None,
-        units_per_minute: int = 6_000,
-        units_per_day: int | None = None,
-        recovery: Recovery = "thread-history",
-        kept: Kept = EVERYTHING_BUT_ATTACHMENTS,
-        announcer: Announcer | None = None,
-    ) -> None:
-        """See `SyncEngine`, too.
+    Attributes:
+        step: of one invocation.
+        directory: None: nobody said as whom to list people.
+        units_per_minute, units_per_day: for `plan`.
+    """
 
-        Args:
-            step: of one invocation.
-            consent: where users open mailboxes by it.
-            directory: None where nobody said as whom to list people.
-            units_per_minute, units_per_day: for `plan`.
-        """
-        self.accounts = accounts
-        self.store = store
-        self.publisher = publisher
-        self.clock = clock
-        self.step = step
-        self.new_run_id = new_run_id
-        self.consent = consent
-        self.directory = directory
-        self.kept = kept
+    accounts: GmailAccounts
+    store: Store
+    blobs: Blobs | None
+    publisher: Publisher
+    clock: Clock
+    prices: Mapping[str, int]
+    new_owner: Callable[[], str]
+    pace: Pace
+    step: timedelta
+    new_run_id: Callable[[], str]
+    consent: WebConsent | None = None
+    directory: Directory | None = None
+    units_per_minute: int = 6_000
+    units_per_day: int | None = None
+    recovery: Recovery = "thread-history"
+    kept: Kept = field(default_factory=Kept)
+    announcer: Announcer | None = None
+
+    def __post_init__(self) -> None:
+        accounts, store, blobs, clock = self.accounts, self.store, self.blobs, self.clock
         self.finding = Finding(store)
         self.messages = Messages(store, blobs)
         self.attachments = Attachments(store, accounts, blobs, clock)
         self.deltas = Deltas(store, clock)
-        self.terms = Terms(prices, units_per_minute, step.total_seconds(), units_per_day)
+        self.terms = Terms(self.prices, self.units_per_minute, self.step.total_seconds(), self.units_per_day)
         self.engine = SyncEngine(
             accounts,
             store,
             blobs,
             clock,
-            prices=prices,
-            new_owner=new_owner,
-            pace=pace,
-            recovery=recovery,
-            kept=kept,
-            announcer=announcer,
+            self.pace,
+            self.kept,
+            self.prices,
+            self.new_owner,
+            self.recovery,
+            self.announcer,
         )
 
     # Pushes
 
     def push(self, handle: Callable[[bytes], None], body: bytes) -> int:
-        """Handle a push: 204 acknowledges, 400 is for the dead-letter topic, 503 lets Pub/Sub come back."""
+        """Handle a push: 204 acknowledges, 400 is for the dead-letter topic, 503 to come again."""
         try:
             handle(body)
         except InvalidInput as error:
@@ -132,17 +113,10 @@ class App:
         return 204
 
     def sync_history(self, body: bytes) -> None:
-        """Handle a notification: catch up, start a run if needed."""
+        """Handle a notification."""
         notice = read_notification(body)
-        self._sync(
-            Errand(
-                notice.mailbox,
-                self.clock.now() + self.step,
-                hint=notice.history_id,
-                noticed_at=notice.published_at,
-                runs=False,
-            )
-        )
+        until, at = self.clock.now() + self.step, notice.published_at
+        self._sync(Errand(notice.mailbox, until, hint=notice.history_id, noticed_at=at, runs=False))
 
     def run_work(self, body: bytes) -> None:
         """Handle a work message: one step."""
@@ -154,7 +128,7 @@ class App:
         _log_turn(errand, turn)
         task = CONTINUATION.get(turn.status)
         if task is not None:
-            # After the release: the lease is free.
+            # The lease is free.
             self.publisher.publish(errand.mailbox, task)
         return turn
 
@@ -183,13 +157,13 @@ class App:
         return mailbox, created
 
     def asks(self) -> WebConsent:
-        """Return what asks users for consent. Raises `InvalidInput`: nobody is asked."""
+        """Return what asks users for consent. Raises `InvalidInput`."""
         if self.consent is None:
             raise InvalidInput("Nobody is asked for consent here, because GMAIL_AUTH is not oauth.")
         return self.consent
 
     def consented(self, *, state: str, code: str, error: str) -> Mailbox:
-        """Connect the mailbox of `WebConsent.answered` under the default policy; a stopped one stays so."""
+        """Connect the mailbox of `WebConsent.answered` under the default policy."""
         return self.asks().answered(
             lambda mailbox, asked_at: self.connect(mailbox, None, asked_at=asked_at)[0],
             state=state,
@@ -202,7 +176,7 @@ class App:
         return mailboxes.known(self.store, mailboxes.mailbox_id(address))
 
     def plan(self, address: str) -> Estimate:
-        """Return what a first sync takes, connected or not. Nothing is written."""
+        """Return what a first sync takes, connected or not."""
         name = mailboxes.mailbox_id(address)
         stored = self.store.mailbox(name)
         seen = survey(self.accounts.open(name, stored.quota if stored is not None else None), name)
@@ -213,11 +187,7 @@ class App:
         return estimate
 
     def discover(self, crowd: Crowd, place: Place, *, policy: Policy | None, dry_run: bool, wait: float) -> Found:
-        """Connect people for `wait` seconds, or with `dry_run` say whom, from `place` on; see `Discovery`.
-
-        Raises:
-            DirectoryRejected: no `directory`.
-        """
+        """Connect people for `wait` seconds, or with `dry_run` say whom, from `place` on; see `Discovery`."""
         if self.directory is None:
             raise DirectoryRejected(
                 "Nobody may list people yet: set DIRECTORY_ADMIN to the address of an administrator of the Workspace"
@@ -242,11 +212,8 @@ class App:
         """Sync a mailbox now; after `wait` seconds it goes on by itself.
 
         Args:
-            mode: `incremental` catches up; `full` fetches all again; `audit` compares all and mends it.
-            retry_parked: `incremental` tries each parked message once; those not reached keep their time.
-
-        Raises:
-            MailmirrorError: of any kind.
+            mode: `incremental` catches up; `full` fetches all again; `audit` compares and mends.
+            retry_parked: `incremental` tries each parked message once.
         """
         name = mailboxes.wanted_live(self.mailbox(address)).email_address
         asked_at = self.clock.now()
@@ -271,7 +238,7 @@ class App:
                 return Triggered(mode, "done", run.id, run.threads_processed, run.messages_processed)
             if run_id is None and turn.status == "done":
                 return Triggered(mode, "done", None, threads, messages)
-            # The run rests until tomorrow's quota.
+            # A run may rest until tomorrow.
             over = turn.status == ("unfinished" if run_id is None else "done")
             if over or self.clock.now() >= deadline:
                 break
@@ -284,11 +251,7 @@ class App:
         return Triggered(mode, "running", run_id or (under_way.id if under_way else None), threads, messages)
 
     def stop(self, address: str, wait: float) -> Mailbox:
-        """Stop a mailbox until it is connected again: it keeps what was mirrored.
-
-        Returns:
-            The mailbox after `wait` seconds; it stops even if later (`mailboxes.at_rest`).
-        """
+        """Stop a mailbox until it is connected again; return it after `wait` seconds, at rest or not yet."""
         name = mailboxes.mailbox_id(address)
         mailboxes.stop(self.store, self.publisher, self.clock, name)
         state = self._carried_out(name, "stopped", wait)
@@ -297,10 +260,8 @@ class App:
         return state
 
     def delete(self, address: str, wait: float) -> Receipt | Mailbox:
-        """Delete a mailbox and all that was mirrored; Gmail keeps its mail.
-
-        Returns:
-            The receipt, also an earlier one; or, after `wait` seconds, the mailbox: it goes on by itself.
+        """Delete a mailbox and all that was mirrored; return the receipt, also an earlier one, or after `wait` seconds
+        the mailbox: it goes on by itself.
         """
         name = mailboxes.mailbox_id(address)
         try:
@@ -319,26 +280,20 @@ class App:
         return receipt
 
     def _left_behind(self, mailbox: MailboxId) -> Receipt | None:
-        """Forget the consent of a mailbox that is not connected: that failed, or it was kept at the very end.
-
-        Returns:
-            What went now and before, not stored; None if there was no consent.
-        """
+        """Forget the consent of a mailbox that is not connected; return what went now and before, None if nothing."""
         secrets = self.accounts.forget(mailbox)
         if not secrets:
             return None
         log("consent_forgotten", mailbox)
         now = self.clock.now()
-        nothing = Receipt(
-            mailbox, {}, objects=0, secrets=0, watch_stopped=True, started_at=now, purged_at=now, expire_at=now
-        )
+        nothing = Receipt(mailbox, {}, 0, 0, watch_stopped=True, started_at=now, purged_at=now, expire_at=now)
         before = self.store.receipt(mailbox) or nothing
         return replace(before, secrets=before.secrets + secrets, purged_at=now)
 
     def _carried_out(self, mailbox: MailboxId, wanted: Wanted, wait: float) -> Mailbox | None:
         """Work for `wait` seconds; return the mailbox, None if it is gone.
 
-        What was published may have met this worker's lease: it is published again.
+        What was published may have met this worker's lease: again.
         """
         deadline = self.clock.now() + timedelta(seconds=wait)
         task: Task = "purge" if wanted == "purged" else "sync"
@@ -347,7 +302,7 @@ class App:
             state = self.store.mailbox(mailbox)
             settled = state is None or state.wanted != wanted or mailboxes.at_rest(state)
             if settled or (turn is not None and self.clock.now() >= deadline):
-                # If something else is wanted, this turn may have left some of it.
+                # If something else is wanted, it may be left.
                 left = None if turn is None else CONTINUATION.get(turn.status) if settled else task
                 if left is not None:
                     self.publisher.publish(mailbox, left)
@@ -396,16 +351,15 @@ def _log_turn(errand: Errand, turn: Turn) -> None:
 
 
 class JsonLines(logging.Formatter):
-    """JSON lines for Cloud Logging."""
+    """For Cloud Logging."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        fields: dict[str, Any] = getattr(record, "fields", {})
         line = {
             "severity": record.levelname,
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "time": datetime.fromtimestamp(record.created, UTC),
             "event": record.getMessage(),
-            **fields,
+            **getattr(record, "fields", {}),
         }
         return json.dumps(line, default=_plain)
 
@@ -415,7 +369,7 @@ def _plain(value: object) -> str:
 
 
 def configure_logs(level: str) -> None:
-    """Send events to standard output as JSON lines."""
+    """Send events to standard output."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonLines())
     logger = logging.getLogger("mailmirror")
@@ -425,6 +379,6 @@ def configure_logs(level: str) -> None:
 
 
 def log_unexpected(error: Exception) -> None:
-    """Log a failure without a name, and without its text, which may hold mail."""
+    """Log a failure without a name, not its text, which may hold mail."""
     frames = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-5:]]
     log("unexpected_failure", level=logging.ERROR, error=type(error).__name__, at=frames)

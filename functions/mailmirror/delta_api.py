@@ -25,7 +25,7 @@ from mailmirror.model import ChangeType, Origin
 # Seconds: of an answer, of a stream, and of silence in one.
 MAX_WAIT = 60.0
 MAX_STREAM = 180.0
-HEARTBEAT = 15.0
+HEARTBEAT = 10.0
 _STREAM = "text/event-stream"
 _HEADERS = {"Cache-Control": "private, no-store", "X-Accel-Buffering": "no"}
 
@@ -38,7 +38,7 @@ def delta_routes(app: App, request: Request) -> tuple[Route, ...]:
         return _told(as_json({"cursor": app.deltas.latest(address)}))
 
     def deltas(address: str) -> Response:
-        streams = any(kind == _STREAM and quality > 0 for kind, quality in request.accept_mimetypes)
+        streams = any(kind.split(";")[0].strip().lower() == _STREAM and q > 0 for kind, q in request.accept_mimetypes)
         given = once(dict(request.args.lists()), ("cursor", "limit", "types", "origin", "wait"))
         ask = Ask(
             cursor=given.get("cursor"),
@@ -76,7 +76,7 @@ def _events(app: App, address: str, ask: Ask, page: Page, wait: float) -> Iterat
             if left <= 0:
                 return
             ask = replace(ask, cursor=page.cursor)
-            page = app.deltas.follow(address, ask, min(HEARTBEAT, left))
+            page = app.deltas.follow(address, ask, min(HEARTBEAT, left), page)
     except MailmirrorError as error:
         log("request_failed", level=logging.INFO, error=type(error).__name__, reason=str(error))
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from mailmirror import mailboxes
 from mailmirror.documents import to_document
-from mailmirror.errors import CursorExpired, InvalidInput
+from mailmirror.errors import CursorExpired, InvalidInput, StoreUnavailable
 from mailmirror.finding import readable
 from mailmirror.model import EPOCH, ChangeType, Delta, Mailbox, MailboxId, Origin
 from mailmirror.ports import Clock, Store
@@ -26,7 +26,8 @@ MAX_LOOKED_AT = 500
 MAX_BYTES = 4_000_000
 CHUNK = 50
 # Between looks at a mailbox, for all who wait for it here.
-LOOK_SECONDS = 0.25
+LOOK_SECONDS = 0.5
+_LOOK = timedelta(seconds=LOOK_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +86,15 @@ class Deltas:
 
     def page(self, address: str, ask: Ask) -> Page:
         """Return the next deltas. Raises `CursorExpired`."""
-        mailbox = readable(self._store, address)
+        return self._page(readable(self._store, address), ask)
+
+    def _page(self, mailbox: Mailbox, ask: Ask) -> Page:
         life, begun, at = (_life(mailbox), 0, 0) if ask.cursor is None else _read_cursor(ask.cursor)
         if life != _life(mailbox) or begun > mailbox.delta_seq:
             raise CursorExpired("This cursor is not of this delta log: the mailbox was connected anew, or restored.")
         found: list[dict[str, Any]] = []
         # The delta the cursor is behind is looked at again: a log restored from a backup has another there.
-        seq, after, weight, whole = begun, begun - bool(at), 0, begun < mailbox.delta_seq
+        seq, after, weight, whole = begun, begun - bool(at), 0, at > 0 or begun < mailbox.delta_seq
         while whole and len(found) < ask.limit and seq - begun < MAX_LOOKED_AT and weight < MAX_BYTES:
             most = CHUNK if ask.types or ask.origins else ask.limit - len(found)
             wanted = min(CHUNK, most, begun + MAX_LOOKED_AT - seq) + seq - after
@@ -117,26 +120,32 @@ class Deltas:
                 raise CursorExpired("The deltas behind this cursor are deleted.")
         else:
             # In between it may have been deleted and connected anew.
-            mailbox = readable(self._store, address)
+            mailbox = readable(self._store, mailbox.email_address)
             if life != _life(mailbox):
                 raise CursorExpired("The mailbox was connected anew.")
         return Page(tuple(found), _cursor(life, seq, at), seq < mailbox.delta_seq)
 
-    def follow(self, address: str, ask: Ask, wait: float) -> Page:
-        """Return the next deltas, if there are none as soon as some come, or none after `wait` seconds."""
-        page = self.page(address, ask)
+    def follow(self, address: str, ask: Ask, wait: float, behind: Page | None = None) -> Page:
+        """Return the next deltas, if there are none as soon as some come, or none after `wait` seconds.
+
+        Args:
+            behind: the page before: if that was all, the next look tells of more.
+        """
+        page = self.page(address, ask) if behind is None or behind.more else Page((), behind.cursor, more=False)
         until = self._clock.now() + timedelta(seconds=wait)
         name = mailboxes.mailbox_id(address)
         with self._lock:
-            look = self._looks.setdefault(name, _Look())
+            look = self._looks.setdefault(name, _Look(self._clock.now() + _LOOK))
             look.followers += 1
         try:
-            while not (page.deltas or page.more) and (left := (until - self._clock.now()).total_seconds()) > 0:
-                self._clock.sleep(min(LOOK_SECONDS, left))
-                state = self._look(name, look)
-                there = None if state is None or state.wanted == "purged" else (_life(state), state.delta_seq)
-                if there != _read_cursor(page.cursor)[:2]:
-                    page = self.page(address, replace(ask, cursor=page.cursor))
+            while not (page.deltas or page.more) and (left := until - self._clock.now()) > timedelta():
+                state, (life, seq, _) = self._look(name, look, left), _read_cursor(page.cursor)
+                ask = replace(ask, cursor=page.cursor)
+                if state is None or state.wanted == "purged" or _life(state) != life or state.delta_seq < seq:
+                    # Gone, or the look is older than the page.
+                    page = self.page(address, ask)
+                elif state.delta_seq > seq:
+                    page = self._page(state, ask)
         finally:
             with self._lock:
                 look.followers -= 1
@@ -144,22 +153,32 @@ class Deltas:
                     del self._looks[name]
         return page
 
-    def _look(self, name: MailboxId, look: "_Look") -> Mailbox | None:
+    def _look(self, name: MailboxId, look: "_Look", left: timedelta) -> Mailbox | None:
+        """Return the mailbox at the next look: all wait for the same one, and whoever comes first takes it."""
+        wait = min(max(look.due - self._clock.now(), timedelta()), _LOOK, left)
+        self._clock.sleep(wait.total_seconds())
         with look.lock:
-            now = self._clock.now()
-            if now - look.at >= timedelta(seconds=LOOK_SECONDS):
-                look.state, look.at = self._store.mailbox(name), now
+            # Another took it, or `left` is over. Clocks may be set back.
+            if not timedelta() < look.due - self._clock.now() <= _LOOK:
+                try:
+                    look.state, look.failure = self._store.mailbox(name), None
+                except StoreUnavailable as error:
+                    look.failure = str(error)
+                look.due = self._clock.now() + _LOOK
+            if look.failure is not None:
+                raise StoreUnavailable(look.failure)
             return look.state
 
 
 @dataclass(slots=True)
 class _Look:
-    """The last look at a mailbox, for all who follow it."""
+    """The last look at a mailbox, for all who follow it, what it failed by, and when the next is due."""
 
+    due: datetime
     lock: Lock = field(default_factory=Lock)
     followers: int = 0
-    at: datetime = EPOCH
     state: Mailbox | None = None
+    failure: str | None = None
 
 
 def _filtered(delta: Delta, ask: Ask) -> Delta | None:

@@ -1,14 +1,13 @@
-"""The engine: one worker's turn at one mailbox.
+"""One worker's turn at one mailbox.
 
-Knows: its order (`_work`), what is wanted, and what a failure leaves behind. Does not know: HTTP, Pub/Sub, Firestore or
-Gmail's wire format. Laws 2, 3 and 5 meet here: all work is under the lease, a notification says only that it is worth
-looking, a turn may be cut off between any two calls. The lease is released where a turn ends or a named failure is
-handled, never by clean-up code: a killed worker leaves it to expire.
+Knows: its order (`_work`), what is wanted, what a failure leaves behind. Does not know: any technology. Laws 2, 3, 5:
+all work is under the lease, a notification says only that it is worth looking, a turn may be cut off between any two
+calls. Only where a turn ends or a named failure is handled is the lease released: a killed worker leaves it to expire.
 """
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -33,55 +32,39 @@ from mailmirror.model import HistoryId, Mailbox, MailboxId, Problem
 from mailmirror.ports import Blobs, Clock, GmailAccounts, Store
 from mailmirror.purge import purge, stop
 
-# When Gmail refuses for quota and names no time.
+# When Gmail names no time.
 THROTTLED_REST = timedelta(minutes=1)
 # Another worker announces, or nobody.
 _UNANNOUNCED = frozenset({"held", "unknown", "purging", "purged"})
 
 
+@dataclass(eq=False)
 class SyncEngine:
-    """Brings mailboxes up to date: a call of `sync` is a turn; many may run at once."""
+    """Brings mailboxes up to date: a call of `sync` is a turn; many may run at once.
 
-    def __init__(
-        self,
-        accounts: GmailAccounts,
-        store: Store,
-        blobs: Blobs | None,
-        clock: Clock,
-        *,
-        prices: Mapping[str, int],
-        new_owner: Callable[[], str],
-        pace: Pace | None = None,
-        kept: Kept | None = None,
-        recovery: reconcile.Recovery = "thread-history",
-        announcer: Announcer | None = None,
-    ) -> None:
-        """Wire.
+    Attributes:
+        blobs: where large bodies go; None cuts them.
+        prices: quota units by Gmail method.
+        new_owner: names a lease, readable and unique.
+        recovery: after history has expired.
+    """
 
-        Args:
-            blobs: where large bodies go; None cuts them.
-            prices: quota units by Gmail method.
-            new_owner: names a lease, readable and unique.
-            kept: None is all but attachments.
-            recovery: after history has expired.
-            announcer: None publishes no deltas.
-        """
-        self.accounts = accounts
-        self.store = store
-        self.blobs = blobs
-        self.clock = clock
-        self.prices = prices
-        self.new_owner = new_owner
-        self.pace = pace or Pace()
-        self.kept = kept or Kept()
-        self.recovery = recovery
-        self.announcer = announcer
+    accounts: GmailAccounts
+    store: Store
+    blobs: Blobs | None
+    clock: Clock
+    pace: Pace
+    kept: Kept
+    prices: Mapping[str, int]
+    new_owner: Callable[[], str]
+    recovery: reconcile.Recovery
+    announcer: Announcer | None
 
     def sync(self, errand: Errand) -> Turn:
-        """Take the lease and work until nothing is left or the deadline has come; return how the turn ended.
+        """Take the lease and work until nothing is left or the deadline has come.
 
         Raises:
-            MailmirrorError: what stopped it; the lease is released, the mailbox document tells why.
+            MailmirrorError: what stopped it; the mailbox document tells, too.
         """
         try:
             turn = self._sync(errand)
@@ -93,7 +76,7 @@ class SyncEngine:
         return turn
 
     def _announce(self, mailbox: MailboxId, deadline: datetime | None) -> bool:
-        """Publish the deltas that are not, a dead worker's too; return whether none is left."""
+        """Publish what is not, a dead worker's too; return whether none is left."""
         return self.announcer is None or self.announcer.announce(mailbox, deadline)
 
     def _sync(self, errand: Errand) -> Turn:
@@ -105,7 +88,7 @@ class SyncEngine:
         if refusal == "stopped" and self._announce(errand.mailbox, errand.deadline):
             mailboxes.let_rest(self.store, mailbox)
         if refusal in ("throttled", "reauth") and errand.hint:
-            # The hint tells who is at work, not who just ended.
+            # For who is at work, not who just ended.
             self.store.raise_hint(errand.mailbox, errand.hint)
             mailbox = self.store.mailbox(errand.mailbox)
             if mailbox is None:
@@ -125,7 +108,7 @@ class SyncEngine:
             turn = turn.and_then(hold, errand)
             if purging:
                 return replace(turn, status="purged" if complete else "purging")
-            # Only now: who found the lease taken raised the hint, then looked again.
+            # Only now: who found the lease taken raised the hint.
             fresh = self.store.mailbox(errand.mailbox)
             if fresh is None:
                 return replace(turn, status="unknown")
@@ -135,7 +118,7 @@ class SyncEngine:
             mailbox, errand = fresh, replace(errand, hint=0, noticed_at=None, renew=False)
 
     def _take(self, mailbox: Mailbox, errand: Errand) -> Hold | None:
-        """Take the lease, or leave the hint to its holder: raise it, then look once more."""
+        """Take the lease, or leave the hint to its holder, and look once more."""
         try:
             return self._hold(mailbox)
         except LeaseHeld:
@@ -180,11 +163,10 @@ class SyncEngine:
             hold.commit(hold.mailbox, release=True)
             return False
         if hold.mailbox.wanted == "stopped":
-            self._announce(errand.mailbox, None)
-            stop(hold)
+            stop(hold, rests=self._announce(errand.mailbox, None))
             return True
         if hold.mailbox.phase == "stopped":
-            # Before the watch: if stopped meanwhile, it can be.
+            # Before the watch: it may be stopped meanwhile.
             hold.commit(hold.mailbox)
         if errand.renew or mailboxes.watch_due(hold.mailbox, self.clock.now()):
             self._renew_watch(hold, errand)
@@ -197,7 +179,7 @@ class SyncEngine:
             reconcile.start(hold, "first", "The mailbox was connected.")
         self._paused(hold)
         catch_up = partial(self._catch_up, hold, errand)
-        more = self._run_due(hold) or (errand.runs and reconcile.content_changed(hold))
+        more = mailboxes.run_due(hold.mailbox, self.clock.now()) or (errand.runs and reconcile.content_changed(hold))
         release = not (more or errand.renew or retry.due(hold, errand.retry_since) or tidying.due(hold))
         complete = hints.reach(hold, errand.hint, catch_up, release=release)
         if hold.released:
@@ -214,11 +196,10 @@ class SyncEngine:
         return complete
 
     def _catch_up(self, hold: Hold, errand: Errand, *, target: HistoryId = 0, release: bool = False) -> bool:
-        noticed_at, recovery = errand.noticed_at, self.recovery
-        return CatchUp(hold, self.prices, errand.deadline, target, noticed_at, release, recovery).run()
+        return CatchUp(hold, self.prices, errand.deadline, target, errand.noticed_at, release, self.recovery).run()
 
     def _run(self, hold: Hold, errand: Errand, catch_up: hints.Pass) -> bool:
-        """Move the run on, catching up when a hint waits; return whether none is left."""
+        """Move the run on, catching up for hints; return whether none is left."""
         work = reconcile.Reconcile(hold, self.prices)
         moved = False
         while True:
@@ -227,7 +208,7 @@ class SyncEngine:
                 return True
             if self._paused(hold):
                 return True
-            # One slice in any case, even if catching up used up the step.
+            # One slice in any case.
             if moved and self.clock.now() >= errand.deadline:
                 return False
             moved = True
@@ -247,7 +228,7 @@ class SyncEngine:
                 return False
 
     def _paused(self, hold: Hold) -> bool:
-        """Let a run, not live mail, rest until midnight if the day's quota is used up; return whether so."""
+        """Let a run rest until midnight if the day's quota is used up; return whether so."""
         run, now = hold.mailbox.active_run, self.clock.now()
         if run is None:
             return False
@@ -264,9 +245,9 @@ class SyncEngine:
             watch = hold.gmail.watch()
         except (GmailRejected, GmailUnavailable) as error:
             if errand.renew and not error.acknowledge:
-                # A renewal is delivered again; mail must not wait.
+                # A renewal comes again; mail must not wait.
                 raise
-            # The sweep needs no watch; the document says what is wrong.
+            # The sweep needs no watch.
             watch = replace(hold.mailbox.watch, error=f"{error} {error.action}")
             log("watch_failed", address, level=logging.ERROR, error=str(error))
         else:
@@ -274,11 +255,8 @@ class SyncEngine:
         self.store.set_watch(address, watch)
         hold.refresh()
 
-    def _run_due(self, hold: Hold) -> bool:
-        return mailboxes.run_due(hold.mailbox, self.clock.now())
-
     def _give_up(self, hold: Hold, error: MailmirrorError) -> None:
-        """Say what stopped the turn, and release the lease, unless it is lost."""
+        """Say what stopped the turn, and release the lease."""
         mailbox = hold.mailbox
         log(
             "turn_failed",
@@ -296,7 +274,7 @@ class SyncEngine:
         if isinstance(error, Throttled):
             mailbox = replace(mailbox, throttled_until=error.until or now + THROTTLED_REST)
         name, before = type(error).__name__, mailbox.problem
-        # Who got somewhere meets it for the first time.
+        # After progress it is met for the first time.
         again = before is not None and before.code == name and not hold.messages_processed
         since = before.since if again and before is not None else now
         mailbox = replace(mailbox, problem=Problem(name, str(error), error.action, now, since or now))
@@ -306,7 +284,7 @@ class SyncEngine:
         if phase == "purging" and name in NEEDS_SOMEBODY:
             log("purge_failed", mailbox.email_address, level=logging.ERROR, error=name, reason=str(error))
         try:
-            # Who gave access meanwhile made the mailbox due: it stays so.
+            # Access given meanwhile made the mailbox due: it stays so.
             fresh = self.store.mailbox(mailbox.email_address) if phase == "reauth_required" else None
             hold.commit(mailbox, release=True)
             if fresh is not None and fresh.next_due_at != mailbox.next_due_at:

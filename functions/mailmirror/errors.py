@@ -1,47 +1,5 @@
 """Every failure that has a name, and what becomes of the push that met it.
 
-```
-MailmirrorError
-├── InvalidInput 400
-├── UnknownMailbox 404
-├── MailboxStopped 409
-├── BeingPurged 409
-├── NotMirrored 404
-├── AttachmentGone 404
-├── CursorExpired 410
-├── ConsentNotGiven 400
-├── LeaseHeld ack
-├── DocumentExists retry
-├── LeaseLost retry
-├── StoreUnavailable retry
-├── DirectoryUnavailable retry
-├── DirectoryRejected ack
-└── GmailError
-    ├── HistoryExpired retry
-    ├── HistoryLag retry
-    ├── PageTokenExpired retry
-    ├── Throttled retry
-    ├── GmailUnavailable retry
-    ├── AccessRevoked ack
-    │   ├── ConsentMissing ack
-    │   ├── SessionEnded ack
-    │   ├── DelegationMissing ack
-    │   ├── NoSuchUser ack
-    │   ├── MailServiceOff ack
-    │   ├── BlockedByDomain ack
-    │   └── WrongUser ack
-    └── GmailRejected ack
-        ├── ScopeMissing ack
-        ├── NoSubject ack
-        ├── ApiDisabled ack
-        ├── CredentialsMissing ack
-        ├── SigningDenied ack
-        ├── ClientInvalid ack
-        ├── PublishDenied ack
-        ├── TopicElsewhere ack
-        └── WatchTaken ack
-```
-
 Knows: whether Pub/Sub should come back, the status for people and the next step. Does not know: HTTP, Pub/Sub or Gmail.
 Law 8: a failure without a name here does not exist. What has kinds is also raised itself, where none fits.
 """

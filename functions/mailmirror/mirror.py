@@ -1,8 +1,7 @@
-"""The mirror: what has to be written so that threads and messages equal Gmail after some edits.
+"""What has to be written so that threads and messages equal Gmail after some edits.
 
 Knows: the documents that an edit changes, its delta, and what fits into a commit. Does not know: what a thread document
-says (`threads`), where edits come from, store or lease. Its half of law 3: an edit applied twice, or on a newer copy,
-changes nothing.
+says (`threads`), store or lease. Law 3: an edit applied twice, or on a newer copy, changes nothing.
 """
 
 from collections.abc import Iterable, Mapping
@@ -32,14 +31,14 @@ from mailmirror.threads import entry_of, entry_weight, has_room, thread_document
 OUTDATED = "Gmail gave a copy that is older than the mirror's."
 CROWDED = "Its thread has more messages than one document can list."
 NO_BODY = Body(stored="none")
-# Bytes of a label, all places together.
+# In all places.
 _LABEL_WEIGHT = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Bring:
-    """Write a fetched message; `steps` may be newer. A known one is replaced if `rewrite`, if copy and mirror differ in
-    having a body, or if the copy has objects, which must be named.
+    """Write a fetched message; `steps` may be newer. A known one is replaced if `rewrite`, if only one of copy and
+    mirror has a body, or if the copy has objects: they must be named.
     """
 
     message: Message
@@ -81,7 +80,7 @@ class Strip:
 
 @dataclass(frozen=True, slots=True)
 class Confirm:
-    """Note up to where a thread was compared."""
+    """A thread is compared up to there."""
 
     thread_id: ThreadId
     history_id: HistoryId
@@ -91,10 +90,7 @@ Edit = Bring | Relabel | Refresh | Remove | Strip | Confirm
 
 
 class Sheet:
-    """Threads as stored, the edits made to them, and what has to be written for it.
-
-    It serves while the lease is held and its slices are committed in order.
-    """
+    """Threads as stored, and edits to them; serves while the lease is held and its slices are committed in order."""
 
     def __init__(
         self,
@@ -113,7 +109,6 @@ class Sheet:
         Args:
             known: every thread an edit names, if it is mirrored.
             policy: a message that it does not want leaves the mirror.
-            now: the time of `syncedAt`.
             looked_up: threads, mirrored or not.
             wary: a message that seems new may have a document; else its commit is refused.
         """
@@ -132,7 +127,7 @@ class Sheet:
         self.blobs: list[MessageId] = []
         self.messages = 0
         self.weight = 0
-        # To be fetched again: `OUTDATED`, `CROWDED`.
+        # To be fetched again.
         self.outdated: list[MessageId] = []
         self.crowded: dict[MessageId, ThreadId] = {}
         self.wary = wary
@@ -165,20 +160,20 @@ class Sheet:
         return [(place, self.entries[place][message_id]) for place in self.places.get(message_id, ())]
 
     def slices(self, edits: Iterable[Edit]) -> list[Slice]:
-        """Apply edits in order and return what has to be written; what cannot be is in `outdated` or `crowded`."""
+        """Apply edits in order and return what to write; what cannot be is in `outdated` or `crowded`."""
         parts: list[Slice] = []
         for edit in edits:
             if self.dirty and self.weight + self._weight(edit) > self.max_bytes:
                 parts.append(self._close())
             self._apply(edit)
-            # Room for one that two threads list.
+            # Two threads may list one.
             if len(self.writes) + len(self.dirty) > self.max_writes - 4:
                 parts.append(self._close())
         rest = self._close()
         return [*parts, rest] if rest.writes else parts
 
     def _weight(self, edit: Edit) -> int:
-        """Return the bytes that an edit may add, at the most."""
+        """Return the most bytes that an edit may add."""
         if isinstance(edit, Confirm):
             return self._thread_weight(edit.thread_id)
         message_id = edit.message.id if isinstance(edit, Bring) else edit.message_id
@@ -197,7 +192,7 @@ class Sheet:
         return weight + _LABEL_WEIGHT * labels + sum(map(self._thread_weight, threads))
 
     def _thread_weight(self, thread_id: ThreadId) -> int:
-        """Return the bytes that a thread may add, at the most."""
+        """Likewise, a thread."""
         if thread_id in self.dirty:
             return 0
         return thread_weight(self.entries.get(thread_id, {}).values())
@@ -239,7 +234,7 @@ class Sheet:
                 self._remove(message.id, place, history_id)
             return
         if _incomplete(message) and not self.policy.wants(message.label_ids, message.internal_date):
-            # Not wanted when read, it is not in the bucket.
+            # Not wanted when read: not in the bucket.
             self.outdated.append(message.id)
             return
         current = replace(message, label_ids=labels, history_id=history_id)
@@ -250,7 +245,7 @@ class Sheet:
         had_objects = any(entry.objects for _, entry in self.found(message.id))
         for place in places:
             if place != message.thread_id:
-                # Gmail moved it: one commit takes and gives it.
+                # Gmail moved it.
                 self._drop_entry(message.id, place, history_id)
                 self._note(Change("messageDeleted", message.id, place))
         entry = self.entries.get(message.thread_id, {}).get(message.id)
@@ -286,7 +281,7 @@ class Sheet:
             return
         if history_id <= entry.history_id and labels == entry.label_ids:
             return
-        # A change to nothing proves that the message was there.
+        # Even to nothing: the message was there.
         self.entries[thread_id][message_id] = replace(entry, label_ids=labels, history_id=history_id)
         self._note_labels(message_id, thread_id, entry.label_ids, labels)
         fields = {"labelIds": sorted(labels), "historyId": history_id, "syncedAt": self.now}
@@ -339,8 +334,7 @@ class Sheet:
 
     def _close(self) -> Slice:
         """Return the slice and start the next."""
-        before = len(self.stored)
-        writes = list(self.writes)
+        before, writes = len(self.stored), list(self.writes)
         for thread_id in self.dirty:
             held = self.entries[thread_id]
             if held:
@@ -350,29 +344,24 @@ class Sheet:
             elif thread_id in self.stored:
                 writes.append(Write("delete", ("threads", thread_id)))
                 self.stored.discard(thread_id)
-        part = Slice(
-            tuple(writes),
-            tuple(self.changes),
-            self.messages,
-            len(self.stored) - before,
-            tuple(self.blobs),
-        )
+        grown = len(self.stored) - before
+        part = Slice(tuple(writes), tuple(self.changes), self.messages, grown, tuple(self.blobs))
         self.writes, self.dirty, self.changes, self.blobs = [], {}, [], []
         self.messages = self.weight = 0
         return part
 
 
 def message_document(message: Message) -> dict[str, Any]:
-    """Return the document of a message, without the time and origin of its writing."""
+    """Return the document of a message, without `syncedAt` and `origin`."""
     return to_document(message) | {"recipients": recipients(message.headers, message.truncated)}
 
 
 def without_body(message: Message) -> Message:
-    """Return a message as mirrored without body and attachments."""
+    """Return a message without body and attachments."""
     truncated = tuple(name for name in message.truncated if not name.startswith(("body.", "attachments")))
     return replace(message, body=NO_BODY, attachments=(), objects=(), truncated=truncated)
 
 
 def _incomplete(message: Message) -> bool:
-    """Return whether it lacks what is in the bucket, or Gmail keeps back."""
+    """Return whether something is neither in it nor in the bucket."""
     return message.body.truncated or "attachments.uri" in message.truncated

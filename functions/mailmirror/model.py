@@ -1,4 +1,4 @@
-"""The values Mailmirror speaks in: frozen, without behaviour beyond questions about themselves.
+"""Mailmirror's values, frozen.
 
 Knows: what a mailbox, lease, run, message, thread and delta are. Does not know: where they are stored or how they
 change. Times are aware, ids Gmail's.
@@ -19,25 +19,24 @@ HistoryId = int
 
 Phase = Literal["connecting", "backfilling", "live", "recovering", "throttled", "reauth_required", "stopped", "purging"]
 Origin = Literal["live", "backfill", "repair"]
-# By somebody; the phase says how far that is.
+# The phase says how far that is.
 Wanted = Literal["live", "stopped", "purged"]
 Mode = Literal["first", "repair", "full", "audit", "policy"]
-# Of bodies; `none`: left out.
+# `none`: left out.
 Stored = Literal["inline", "storage", "none"]
-# By a deployment, at the most; `metadata`: no bodies, nothing of attachments.
+# By a deployment; `metadata`: no bodies, nothing of attachments.
 ContentKept = Literal["full", "metadata"]
 # `mixed`: workers of two deployments brought messages.
 ContentMirrored = Literal["full", "metadata", "mixed"]
 # Their bytes, in Cloud Storage.
 AttachmentsKept = Literal["none", "store"]
-# By the sender, of the whole message.
+# Of the whole message.
 Protection = Literal["none", "signed", "encrypted"]
-# `inline`: a picture that the HTML shows, or another form of the text; `calendar`: the invitation; `signature`,
-# `encrypted`: of a signed message, the content of an encrypted one.
+# `inline`: a picture in the HTML, or another form of the text; `encrypted`: an encrypted message's content.
 AttachmentKind = Literal["file", "inline", "message", "calendar", "signature", "encrypted"]
 Stage = Literal["listing", "planning", "fetching", "deleting", "closing", "finished"]
 Listing = Literal["messages", "excluded", "threads"]
-# By the Directory API; `external` is no active user of this Workspace account.
+# `external`: no active user of this Workspace account.
 Standing = Literal["active", "suspended", "archived", "no_mailbox", "external", "group"]
 ChangeType = Literal["messageAdded", "messageDeleted", "labelsChanged"]
 
@@ -47,12 +46,11 @@ class Policy:
     """Which messages of a mailbox are mirrored, and how much of each.
 
     Attributes:
-        include_spam_trash: without it SPAM and TRASH leave the mirror as if deleted.
+        include_spam_trash: else SPAM and TRASH leave the mirror.
         drafts: every automatic save of one is a new message.
-        label_ids: only messages with one of these; empty: any.
-        since: only messages that Gmail accepted then or later.
-        newest_days: only of so many whole days in UTC: what gets older leaves the mirror.
-        bodies: without it headers, labels and snippet alone.
+        label_ids: one of these; empty: any.
+        newest_days: so many whole days in UTC: what gets older leaves.
+        bodies: else headers, labels and snippet alone.
     """
 
     include_spam_trash: bool = True
@@ -64,7 +62,7 @@ class Policy:
     bodies: bool = True
 
     def at(self, now: datetime) -> "Policy":
-        """Return this policy on the day of `now`, with `since` for `newest_days`."""
+        """Return this policy with `since` for `newest_days`."""
         if self.newest_days is None:
             return self
         midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -92,7 +90,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Gmail's promise to publish changes until `expires_at`."""
+    """Gmail publishes changes until `expires_at`."""
 
     expires_at: datetime
     history_id: HistoryId = 0
@@ -109,19 +107,17 @@ class Run:
         signpost: the mailbox's history id before the listing.
         policy: another one makes it list again.
         since: no older messages are compared; fixed by the listing, because days pass.
-        listing, page_token: being read.
-        scope: which of the labels that narrow it.
-        first_page, pages: manifest documents `first_page` to `pages` - 1 are this listing's; before, an earlier one's.
+        scope: which of the labels that narrow the listing.
+        first_page, pages: manifest documents `first_page` to `pages` - 1 are this listing's.
         plan_after: threads up to it are compared.
-        listed_at: when the listing was complete.
         first_plan, plans: plan documents, likewise.
         at, offset: the plan document in hand (deleting: the next), its items done.
         listed: messages that the policy wants.
         done, total: messages fetched and to be fetched.
         found: messages brought into the mirror.
-        extra, removed: mirrored messages that the listing does not have, and those deleted.
-        units, rejected: quota units spent, calls refused for quota.
-        paused_until: the day's quota is used up; live mail goes on.
+        extra, removed: mirrored messages not listed, and those deleted.
+        units, rejected: as in `ports.Gmail`.
+        paused_until: the day's quota is used up.
     """
 
     id: str
@@ -195,7 +191,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """A token bucket's units; `today`: spent since midnight UTC."""
+    """A token bucket; `today`: spent since midnight UTC."""
 
     units: float
     at: datetime
@@ -204,7 +200,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a mailbox is not up to date: last met `at`, in a row `since`."""
+    """Why a mailbox is not up to date: last `at`, in a row `since`."""
 
     code: str
     message: str
@@ -232,7 +228,7 @@ class Unreached:
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """A deletion under way: documents gone so far by collection, and objects."""
+    """A deletion under way: what is gone so far, documents by collection."""
 
     started_at: datetime
     documents: Mapping[str, int] = field(default_factory=dict)
@@ -241,12 +237,12 @@ class Purge:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a deletion came to: document `receipts/{mailbox}`, all that is left of a mailbox until `expire_at` (TTL).
+    """What a deletion came to: document `receipts/{mailbox}`, all that is left until `expire_at` (TTL).
 
     Attributes:
         documents: by collection, without the mailbox's own and the lease.
         secrets: refresh tokens.
-        watch_stopped: Gmail confirmed it, or never notified; otherwise the watch lapses within 7 days.
+        watch_stopped: confirmed by Gmail, or never notified; else the watch lapses within 7 days.
     """
 
     email_address: MailboxId
@@ -263,10 +259,9 @@ class Receipt:
 class Mailbox:
     """The state of one mailbox: document `mailboxes/{id}`.
 
-    Workers without a lease write `hint`, `policy`, `watch`, `request`, `wanted`, `announced` and `next_due_at`, too;
-    all else only commits under it. `revision` counts those, from a number that no earlier life reached. `suspect`: how
-    often a message was in hand when workers died. `content`: as the worker before found it. What is older than
-    `aged_to` has left. `announced`: see `announce`.
+    Workers without a lease write `next_due_at` and what `fence` names, too; all else only commits under it. `revision`
+    counts those, from a number that no earlier life reached. `suspect`: how often a message was in hand when workers
+    died. `content`: as the worker before found it. What is older than `aged_to` has left.
     """
 
     email_address: MailboxId
@@ -332,8 +327,8 @@ class Lease:
     Attributes:
         owner: empty when released.
         token: counts acquisitions.
-        revision: the mailbox's as of the last commit: whether a state read earlier is current.
-        version: the store's, to fence a commit; opaque.
+        revision: the mailbox's as of the last commit.
+        version: the store's, opaque.
     """
 
     owner: str
@@ -372,7 +367,7 @@ class Headers:
         from_: the first author.
         to, cc, bcc, reply_to: with the members of groups.
         subject: on one line.
-        date: the sender's; None when that is no date.
+        date: None when the sender's is none.
         message_id, in_reply_to, references: with angle brackets.
     """
 
@@ -390,10 +385,7 @@ class Headers:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The text of a message, at `uri` in Cloud Storage when too large for a document.
-
-    `rendered`: `text` was made of the HTML, there being no other.
-    """
+    """The text, at `uri` in Cloud Storage when too large for a document. `rendered`: made of the HTML."""
 
     text: str = ""
     html: str = ""
@@ -405,12 +397,10 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """An attachment. Gmail's attachmentId is not kept: it changes with each messages.get.
+    """Without Gmail's attachmentId: it changes with each messages.get.
 
     Attributes:
-        filename: the sender's.
         mime_type: in lower case.
-        size: bytes.
         content_id: in the HTML (`cid:…`), without angle brackets.
         uri: in Cloud Storage, if kept.
     """
@@ -430,7 +420,7 @@ class Message:
 
     Attributes:
         objects: names in the bucket, each once; messages may share them.
-        truncated: fields, such as `headers.to`, that do not hold all.
+        truncated: fields that do not hold all, such as `headers.to`.
     """
 
     id: MessageId
@@ -450,12 +440,12 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """What a fetch found instead of a message: 404."""
+    """Instead of a message: 404."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Likewise: it could not be read."""
+    """Likewise: not to be read."""
 
     reason: str
 
@@ -481,7 +471,7 @@ class FetchedThread:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A message in its thread document. `has_attachments`: what a reader calls so."""
+    """A message in its thread document."""
 
     label_ids: frozenset[LabelId]
     internal_date: datetime
@@ -525,7 +515,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`messageAdded` of a known message moves it to its thread."""
+    """`messageAdded` of a known message moves it."""
 
     type: ChangeType
     message_id: MessageId
@@ -548,13 +538,13 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which documents of a mailbox an application asks for: the newest first, of the same time the highest id.
+    """Which documents an application asks for: the newest first, of the same time the highest id.
 
     Attributes:
         by: the time that sorts.
         equal: fields, with dots, and what each has to be.
-        any_of: an array, and values of which it has one at least.
-        since, before: only those not older, and those older.
+        any_of: an array, and values of which it has one.
+        since, before: inclusive, exclusive.
         after: time and id of the document to go on behind.
         fields: at least these at the top; empty: all.
     """
@@ -571,7 +561,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """A failed message that waits for a retry: document `parked/{id}`. `deadly`: workers died with it."""
+    """A message to be tried again: document `parked/{id}`. `deadly`: workers died with it."""
 
     id: MessageId
     thread_id: ThreadId

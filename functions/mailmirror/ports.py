@@ -1,7 +1,7 @@
-"""What the domain needs of the world: Gmail, a store, blobs, a publisher and a clock.
+"""What the domain needs of the world.
 
 Knows: the calls, what they return and may raise. Does not know: any technology. Each Protocol has an adapter in
-`adapters/` and a fake or another that passes the same contract suite.
+`adapters/` and a fake or another; both pass one contract suite.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -47,7 +47,7 @@ Task = Literal["sync", "renew", "purge"]
 
 
 class Clock(Protocol):
-    """Time, so that tests own it."""
+    """Time."""
 
     def now(self) -> datetime:
         """Return the time, aware, in UTC."""
@@ -59,25 +59,20 @@ class Clock(Protocol):
 
 
 class Keep(Protocol):
-    """Takes in a message's content as soon as it is read: no more stays in memory than its document holds."""
+    """Takes in a message's content as soon as it is read: memory holds no more than its document."""
 
     def __call__(self, message: Message, content: Content, fetch: Callable[[str], bytes | None]) -> Message | Failed:
-        """Return the message as it is to be mirrored, or why it cannot be.
+        """Return the message as it is to be mirrored, or why it cannot be. Raises `StoreUnavailable`, `GmailError`.
 
         Args:
             message: without body and attachments.
-            content: what it says.
-            fetch: users.messages.attachments.get by an attachment id of `content`; None if Gmail has none.
-
-        Raises:
-            StoreUnavailable: not written to Cloud Storage.
-            GmailError: not fetched.
+            fetch: users.messages.attachments.get; None if Gmail has none.
         """
         ...
 
 
 class Gmail(Protocol):
-    """One mailbox in Gmail. Every call asks its budget first and raises a `GmailError` when it cannot answer."""
+    """One mailbox in Gmail. Every call asks its budget first and may raise a `GmailError`."""
 
     @property
     def spent(self) -> int:
@@ -100,11 +95,11 @@ class Gmail(Protocol):
         ...
 
     def affordable(self, seconds: float) -> int:
-        """Return the quota units to spend within `seconds`, waiting included."""
+        """Return the quota units to be had within `seconds`."""
         ...
 
     def sparing(self) -> AbstractContextManager[None]:
-        """Return a context whose calls, a run's, leave the budget's reserve to live mail."""
+        """Return a context whose calls leave the budget's reserve to live mail."""
         ...
 
     def profile(self) -> Profile:
@@ -115,7 +110,7 @@ class Gmail(Protocol):
         """users.history.list after `start`, unfiltered, 500 records a page.
 
         Raises:
-            HistoryExpired: 404, Gmail does not keep `start`.
+            HistoryExpired: 404.
             PageTokenExpired: it was refused.
         """
         ...
@@ -143,15 +138,11 @@ class Gmail(Protocol):
         label_ids: Sequence[LabelId] = (),
         since: datetime | None = None,
     ) -> ThreadPage:
-        """users.threads.list, 500 a page, of threads with such a message.
-
-        Raises:
-            PageTokenExpired: it was refused.
-        """
+        """users.threads.list, likewise, of threads with such a message."""
         ...
 
     def messages(self, ids: Sequence[MessageId], keep: "Keep | None") -> Mapping[MessageId, Message | Gone | Failed]:
-        """users.messages.get, in full or, with nobody to keep the content, without bodies: a result for every id."""
+        """users.messages.get, without bodies if `keep` is None: a result for every id."""
         ...
 
     def threads(self, ids: Sequence[ThreadId], keep: "Keep | None") -> Mapping[ThreadId, FetchedThread | Gone | Failed]:
@@ -159,7 +150,7 @@ class Gmail(Protocol):
         ...
 
     def thread_states(self, ids: Sequence[ThreadId]) -> Mapping[ThreadId, FetchedThread | Gone | Failed]:
-        """users.threads.get, ids and labels only: a result for every id."""
+        """users.threads.get, likewise, ids and labels only."""
         ...
 
     def gets(
@@ -169,9 +160,7 @@ class Gmail(Protocol):
         ...
 
     def part(self, message_id: MessageId, part_id: str) -> bytes | None:
-        """Return the bytes of one part of a message: users.messages.get, and users.messages.attachments.get where
-        needed.
-        """
+        """Return the bytes of one part: users.messages.get, users.messages.attachments.get where needed."""
         ...
 
     def labels(self) -> tuple[Label, ...]:
@@ -179,11 +168,11 @@ class Gmail(Protocol):
         ...
 
     def watch(self) -> Watch:
-        """users.watch: create or renew the watch."""
+        """users.watch, also to renew it."""
         ...
 
     def stop(self) -> None:
-        """users.stop: Gmail publishes no more."""
+        """users.stop."""
         ...
 
 
@@ -191,19 +180,18 @@ class GmailAccounts(Protocol):
     """Opens mailboxes in Gmail."""
 
     def open(self, mailbox: MailboxId, quota: Quota | None) -> Gmail:
-        """Return the mailbox; its budget is at the level last stored (None: never used)."""
+        """Return the mailbox; `quota`: its budget as last stored."""
         ...
 
     def forget(self, mailbox: MailboxId) -> int:
-        """Delete the mailbox's own secrets and return how many. Raises `GmailUnavailable`, `GmailRejected`."""
+        """Delete its secrets and return how many. Raises `GmailUnavailable`, `GmailRejected`."""
         ...
 
 
 class Store(Protocol):
     """The mirror, the state of the mailboxes and their leases.
 
-    Law 2: `commit` is atomic and fenced by the lease in `held`. Any call raises `StoreUnavailable` when the store did
-    not answer.
+    Law 2: `commit` is atomic and fenced by the lease in `held`. Any call may raise `StoreUnavailable`.
     """
 
     def mailbox(self, mailbox: MailboxId) -> Mailbox | None:
@@ -211,7 +199,7 @@ class Store(Protocol):
         ...
 
     def create_mailbox(self, mailbox: Mailbox) -> bool:
-        """Create the document; False, and nothing written, when it exists."""
+        """Create the document; False, and nothing written, if it exists."""
         ...
 
     def mailboxes(self, *, after: MailboxId = "", limit: int = 100) -> list[Mailbox]:
@@ -223,11 +211,11 @@ class Store(Protocol):
         ...
 
     def watches_expiring(self, before: datetime) -> Iterator[Due]:
-        """Yield those wanted live whose watch expires before a time, and when, the first to lapse first."""
+        """Yield those wanted live whose watch expires before a time, the first to lapse first."""
         ...
 
     def raise_hint(self, mailbox: MailboxId, history_id: HistoryId, due_at: datetime | None = None) -> None:
-        """Raise the hint to at least `history_id`, never lower it; set `nextDueAt`, unless None; without a lease."""
+        """Raise the hint to at least `history_id`, and set `nextDueAt`, unless None; without a lease."""
         ...
 
     def drop_hint(self, mailbox: MailboxId) -> None:
@@ -242,17 +230,15 @@ class Store(Protocol):
         """Store what is wanted of a mailbox and when that is due, without a lease.
 
         Returns:
-            False when `mailbox` is outdated: nothing was written, or this very wish before, its answer lost.
+            False when `mailbox` is outdated: nothing was written, or this very wish before.
         """
         ...
 
     def request_run(self, mailbox: Mailbox, request: RunRequest, *, policy: Policy | None = None) -> bool:
-        """Store a request for a run in the place of that in `mailbox`, without a lease, and a policy for the mirror to
-        follow.
+        """Store a request for a run in the place of that in `mailbox`, and a policy, without a lease.
 
         Returns:
-            False, and nothing written, when `mailbox` is outdated: another request, or a commit that may have started
-                or ended a run.
+            False, and nothing written, when `mailbox` is outdated: another request, or a commit.
         """
         ...
 
@@ -266,9 +252,8 @@ class Store(Protocol):
 
         Args:
             mailbox: as read before.
-            owner: a name for this lease alone, to recognise it by.
+            owner: a name for this lease alone.
             now: decides whether another's has expired.
-            expires_at: until when it holds.
 
         Raises:
             LeaseHeld: another worker holds it, or took it in the same moment.
@@ -284,18 +269,16 @@ class Store(Protocol):
         expires_at: datetime,
         release: bool = False,
     ) -> Held:
-        """Write documents, the mailbox's changed fields, without those that workers without a lease write too
-        (`fence`), and the lease in one atomic batch; only the lease if there is nothing else.
+        """Write documents below the mailbox, its changed fields (not `fence.UNLEASED`) and the lease in one atomic
+        batch; only the lease if there is nothing else.
 
         Args:
             held: as of the last commit.
             mailbox: the state to store.
-            writes: documents below the mailbox.
-            expires_at: until when the lease holds.
-            release: give it back in the same batch.
+            release: give the lease back in the same batch.
 
         Returns:
-            The lease with its new version and the state as stored, `revision` counted up if it was written.
+            Lease and state as stored, `revision` counted up if it changed.
 
         Raises:
             LeaseLost: somebody else took it; nothing was written.
@@ -316,9 +299,7 @@ class Store(Protocol):
         ...
 
     def threads_before(self, mailbox: MailboxId, before: datetime, *, limit: int) -> list[Thread]:
-        """Return mirrored threads with a message that Gmail accepted before a time, the oldest first; empty only if
-        there is none.
-        """
+        """Likewise, with a message that Gmail accepted before a time, the oldest first."""
         ...
 
     def named_objects(self, mailbox: MailboxId, names: Iterable[str]) -> set[str]:
@@ -330,7 +311,7 @@ class Store(Protocol):
         ...
 
     def parked(self, mailbox: MailboxId) -> list[Parked]:
-        """Return all parked messages, the next to be tried first."""
+        """Return all, the next to be tried first."""
         ...
 
     # For applications
@@ -344,14 +325,14 @@ class Store(Protocol):
         ...
 
     def announced(self, mailbox: MailboxId, seq: int) -> None:
-        """Raise `announced` to at least `seq`, never lower it, without a lease."""
+        """Raise `announced` to at least `seq`, without a lease."""
         ...
 
     # The end of a mailbox
 
     def below(self, mailbox: MailboxId, *, limit: int) -> list[Path]:
-        """Return paths of documents below the mailbox, in any collection, however deep; empty only if there is none.
-        One read a path, and one more.
+        """Return paths of documents below the mailbox, however deep; empty only if there is none. One read a path, and
+        one more.
         """
         ...
 
@@ -371,14 +352,11 @@ class Store(Protocol):
 class Blobs(Protocol):
     """Large bodies and attachments: objects named `{mailbox}/{SHA-256 of what they hold}`.
 
-    Each write gives an object a version it never had, even of the same data or after a deletion. All raise
-    `StoreUnavailable`.
+    Each write gives one a version it never had, even after a deletion. All raise `StoreUnavailable`.
     """
 
     def put(self, name: str, pieces: Iterable[bytes], content_type: str, *, gzip: bool = False) -> str:
-        """Write or replace an object of pieces, not gathered in memory, and return its URI. With `gzip` they are its
-        output; readers get what went in.
-        """
+        """Write an object, its pieces not gathered in memory, and return its URI; `gzip`: they are its output."""
         ...
 
     def read(self, name: str) -> Iterator[bytes] | None:
@@ -390,11 +368,11 @@ class Blobs(Protocol):
         ...
 
     def versions(self, prefix: str, *, limit: int) -> dict[str, int]:
-        """Return objects whose name begins with `prefix`, with their versions; empty only if there is none."""
+        """Return objects by `prefix`, with their versions; empty only if there is none."""
         ...
 
     def delete(self, name: str, version: int) -> None:
-        """Delete an object if it still has this version; absent or replaced is no error."""
+        """Delete an object if it still has this version."""
         ...
 
 
@@ -407,16 +385,16 @@ class Publisher(Protocol):
 
 
 class Topic(Protocol):
-    """Publishes to `mailbox-deltas`, which applications subscribe to."""
+    """Publishes to `mailbox-deltas`."""
 
     def publish(self, data: bytes, attributes: Mapping[str, str], ordering_key: str) -> None:
-        """Return when it is accepted, behind all accepted before of the same key. Raises `StoreUnavailable`."""
+        """Return when it is accepted, behind all before of the same key. Raises `StoreUnavailable`."""
         ...
 
 
 class Directory(Protocol):
-    """The people of a Workspace account, as its administrator sees them. All raise `DirectoryUnavailable` or, by wrong
-    configuration, `DirectoryRejected`.
+    """The people of a Workspace account. All raise `DirectoryUnavailable` or, by wrong configuration,
+    `DirectoryRejected`.
     """
 
     def members(self, group: str, page_token: str | None) -> PeoplePage:
@@ -428,9 +406,5 @@ class Directory(Protocol):
         ...
 
     def users(self, org_unit: str, page_token: str | None) -> PeoplePage:
-        """Return users of an organisational unit and those below it; `/` is the whole account.
-
-        Raises:
-            InvalidInput: no such unit, or the page token was refused.
-        """
+        """Return users of an organisational unit and those below it; `/` is the whole account. Raises likewise."""
         ...

@@ -30,8 +30,8 @@ OBJECTS = 100
 RECEIPT_KEPT = timedelta(days=90)
 
 
-def stop(hold: Hold) -> None:
-    """Stop the watch, store that the mailbox is stopped, release the lease, and let it rest.
+def stop(hold: Hold, *, rests: bool) -> None:
+    """Stop the watch, store that the mailbox is stopped, release the lease, and let it rest if nothing is left.
 
     Run, cursor and parked messages stay, to go on from. Nobody asks what is wanted meanwhile: whoever makes it live has
     to find it stopped. Raises `GmailUnavailable`, `Throttled`: tried again, as the watch may be good for days.
@@ -40,7 +40,8 @@ def stop(hold: Hold) -> None:
         _stop_watch(hold, AccessRevoked, GmailRejected)
     hold.commit(replace(hold.mailbox, phase="stopped", problem=None, throttled_until=None), release=True)
     log("mailbox_stopped", hold.mailbox.email_address)
-    mailboxes.let_rest(hold.store, hold.mailbox)
+    if rests:
+        mailboxes.let_rest(hold.store, hold.mailbox)
 
 
 def _stop_watch(hold: Hold, *tolerated: type[GmailError]) -> str | None:

@@ -1,7 +1,7 @@
-"""Wiring: the application on the adapters that the settings name, each made and imported when it is first used.
+"""The application on the adapters that the settings name, each made and imported at its first use.
 
-Knows: which adapter serves which port, and what it needs of the settings. Does not know: what the application does with
-them (`app`). No request pays for what it does not need.
+Knows: which adapter serves which port, and what it needs of the settings. Does not know: what `app` does with them. No
+request pays for what it does not need.
 """
 
 import os
@@ -50,19 +50,14 @@ class _AtFirstUse:
 
 
 def at_first_use(make: Callable[[], Port]) -> Port:
-    """Return a port that is made at its first use; what `make` raises is that call's failure: the next tries again."""
+    """Return a port that is made at its first use; if that fails, the next tries again."""
     return cast("Port", _AtFirstUse(make))
 
 
 def from_settings(settings: Settings) -> App:
-    """Return the application, its store opened, the other adapters at their first use.
-
-    Raises:
-        BadSetting: what it names cannot be opened.
-    """
+    """Return the application, its store opened. Raises `BadSetting`: that failed."""
     clock = SystemClock()
     store = _store(settings)
-    # What one keeps the other reads.
     consents = at_first_use(lambda: _consents(settings)) if settings.gmail_auth == "oauth" else None
     return App(
         accounts=at_first_use(lambda: _accounts(settings, clock, consents)),
@@ -126,10 +121,9 @@ def _owner(settings: Settings, clock: Clock, access_token: str) -> str:
     from mailmirror.adapters.gmail import GmailApiAccounts
 
     root, topic = settings.gmail_api_root, settings.gmail_topic
-    # On Gmail's 401 another token is asked for.
+    # After Gmail's 401.
     given = Credentials(access_token, refresh_handler=_refused)
     whoever = GmailApiAccounts(lambda _: given, clock=clock, topic=topic, api_root=root)
-    # By Gmail's own word.
     return whoever.open("me", None).profile().email_address
 
 
@@ -154,7 +148,7 @@ def _consent(settings: Settings, store: Store, clock: Clock, consents: Consents)
 
 
 def _lists_people(settings: Settings) -> bool:
-    # A user's consent says nothing of others.
+    # Consent says nothing of others.
     return bool(settings.directory_admin) and settings.gmail_auth != "oauth"
 
 
@@ -184,7 +178,7 @@ def _announcer(settings: Settings, store: Store, clock: Clock) -> Announcer:
 def _delta_topic(settings: Settings) -> Topic:
     from mailmirror.adapters.pubsub import PubSubTopic
 
-    # Live mail may wait for it between two slices.
+    # Live mail may wait for it.
     return PubSubTopic(settings.delta_topic, emulator_host=settings.pubsub_emulator_host or None, patience=3.0)
 
 

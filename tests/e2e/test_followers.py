@@ -1,8 +1,11 @@
 """Many consumers of one mailbox: every delta reaches each of them, once and in order."""
 
+import pytest
+
 from bench.followers import follow
 
 
+@pytest.mark.usefixtures("emulator_tools")
 def test_twenty_consumers_get_every_delta_once_and_in_order() -> None:
     """Half on event streams, half on pages that wait, on the emulators' stack: nobody misses a change or gets it twice.
 

@@ -1,10 +1,8 @@
-"""The store in Firestore: `ports.Store` over google-cloud-firestore.
+"""`ports.Store` in Firestore.
 
 Knows: paths, retries, lost answers. Does not know: what documents mean. Law 2: a commit is one atomic batch, its
-precondition that nobody wrote the lease since.
-
-The caller's mistakes are not retried: ids like `__x__`, documents above 1 MiB (InvalidArgument), lone surrogates and
-empty keys (ValueError).
+precondition that nobody wrote the lease since. Not retried: ids like `__x__`, documents above 1 MiB (InvalidArgument),
+lone surrogates, empty keys (ValueError).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -43,12 +41,12 @@ from mailmirror.model import (
 )
 from mailmirror.slice import Document, Path, Write
 
-Answer = TypeVar("Answer")
+Value = TypeVar("Value")
 Reference = firestore.DocumentReference
 Snapshot = firestore.DocumentSnapshot[firestore.DocumentReference]
 
-# Of a call. The client's own retry takes up to 5 minutes, and resumes a query with the full limit.
-_TRY_AGAIN = if_exception_type(
+# The client's own retry takes up to 5 minutes, and resumes a query with the full limit.
+_PASSING = (
     exceptions.Aborted,
     exceptions.InternalServerError,
     exceptions.ResourceExhausted,
@@ -57,38 +55,30 @@ _TRY_AGAIN = if_exception_type(
 _ONCE = Retry(predicate=if_exception_type())
 _ATTEMPT_SECONDS = 20.0
 _NO_ANSWER = (
-    exceptions.Aborted,
+    *_PASSING,
     exceptions.Cancelled,
     exceptions.DeadlineExceeded,
-    exceptions.InternalServerError,
-    exceptions.ResourceExhausted,
     exceptions.RetryError,
-    exceptions.ServiceUnavailable,
     exceptions.Unknown,
 )
-# The emulator's limit; Firestore's is 10 MiB. The domain stays below 3.5 MB.
+# The emulator's limit; Firestore's is 10 MiB.
 _MAX_COMMIT_BYTES = 4_000_000
 _PAGE = 300
 _THREAD_FIELDS = ("id", "historyId", "messages")
 
 
 class FirestoreStore:
-    """All in one database."""
+    """All in one database; the caller closes the client."""
 
     def __init__(self, client: firestore.Client, *, patience: float = 10.0) -> None:
-        """The caller closes the client.
-
-        Args:
-            patience: seconds of retries. With an attempt's 20 s that is a quarter of a lease.
-        """
+        """`patience`: seconds of retries; with an attempt's 20 s a quarter of a lease."""
         self._client = client
-        self._again = Retry(predicate=_TRY_AGAIN, initial=0.1, multiplier=2.0, maximum=2.0, timeout=patience)
+        self._again = Retry(if_exception_type(*_PASSING), initial=0.1, multiplier=2.0, maximum=2.0, timeout=patience)
 
     # State
 
     def mailbox(self, mailbox: MailboxId) -> Mailbox | None:
-        snapshot = self._get(self._at(mailbox))
-        return from_document(Mailbox, _document(snapshot)) if snapshot.exists else None
+        return _value(Mailbox, self._get(self._at(mailbox)))
 
     def create_mailbox(self, mailbox: Mailbox) -> bool:
         try:
@@ -100,7 +90,7 @@ class FirestoreStore:
 
     def mailboxes(self, *, after: MailboxId = "", limit: int = 100) -> list[Mailbox]:
         query = _after(self._client.collection("mailboxes").order_by("__name__").limit(limit), after)
-        return [from_document(Mailbox, _document(snapshot)) for snapshot in self._results(query)]
+        return self._all(Mailbox, query)
 
     def due_mailboxes(self, now: datetime) -> Iterator[Due]:
         return self._mailboxes_by("nextDueAt", "<=", now)
@@ -122,29 +112,25 @@ class FirestoreStore:
         address = mailbox.email_address
         fields: dict[str, Any] = {"wanted": wanted, "nextDueAt": due_at}
         while True:
-            snapshot = self._get(self._at(address))
-            if not snapshot.exists:
-                raise UnknownMailbox(f"There is no mailbox {address}.")
-            if from_document(Mailbox, _document(snapshot)).wanted != mailbox.wanted:
+            snapshot, state = self._known(address)
+            if state.wanted != mailbox.wanted:
                 return False
             # Again: a hint does not change what is wanted.
             with suppress(exceptions.FailedPrecondition):
-                self._set(address, fields, unwritten_since=snapshot.update_time)
+                self._set(address, fields, snapshot)
                 return True
 
     def request_run(self, mailbox: Mailbox, request: RunRequest, *, policy: Policy | None = None) -> bool:
         address = mailbox.email_address
-        snapshot = self._get(self._at(address))
-        if not snapshot.exists:
-            raise UnknownMailbox(f"There is no mailbox {address}.")
-        if not fence.may_request(mailbox, from_document(Mailbox, _document(snapshot))):
+        snapshot, state = self._known(address)
+        if not fence.may_request(mailbox, state):
             return False
         fields = {"request": to_document(request)} | ({} if policy is None else {"policy": to_document(policy)})
         try:
-            self._set(address, fields, unwritten_since=snapshot.update_time)
+            self._set(address, fields, snapshot)
         except exceptions.FailedPrecondition:
-            # The first attempt may have been applied and its answer lost.
-            stored = self._known(address)
+            # The first attempt may have been applied.
+            _, stored = self._known(address)
             return stored.request == request and policy in (None, stored.policy)
         return True
 
@@ -152,9 +138,8 @@ class FirestoreStore:
 
     def lease(self, mailbox: MailboxId) -> Lease | None:
         snapshot = self._get(self._lease_at(mailbox))
-        if not snapshot.exists:
-            return None
-        return replace(from_document(Lease, _document(snapshot)), version=snapshot.update_time)
+        lease = _value(Lease, snapshot)
+        return lease and replace(lease, version=snapshot.update_time)
 
     def acquire(self, mailbox: Mailbox, *, owner: str, now: datetime, expires_at: datetime) -> Held:
         address = mailbox.email_address
@@ -162,7 +147,7 @@ class FirestoreStore:
         wanted = fence.take(current, owner=owner, now=now, expires_at=expires_at)
         if current is None or current.revision != mailbox.revision:
             # Before the lease: a commit in between fails its precondition.
-            mailbox = self._known(address)
+            _, mailbox = self._known(address)
         batch = _Batch(self._client)
         if current is None:
             batch.create(self._lease_at(address), dict(fence.lease_document(wanted)))
@@ -171,14 +156,11 @@ class FirestoreStore:
         try:
             version = self._send(batch)
         except (exceptions.AlreadyExists, exceptions.FailedPrecondition, exceptions.NotFound) as refused:
-            version = self._version_if_stored(address, wanted)
-            if version is None:
+            lease = self.lease(address)
+            if lease is None or not fence.stored(lease, wanted):
                 raise LeaseHeld("Another worker took the lease in the same moment.") from refused
-        return Held(
-            lease=replace(wanted, version=version),
-            mailbox=mailbox,
-            taken_over=current is not None and current.owner != "",
-        )
+            version = lease.version
+        return Held(replace(wanted, version=version), mailbox, current is not None and current.owner != "")
 
     def commit(
         self,
@@ -202,13 +184,13 @@ class FirestoreStore:
         except exceptions.NotFound as missing:
             raise UnknownMailbox(f"The mailbox document of {address} is gone.") from missing
         except (exceptions.AlreadyExists, exceptions.FailedPrecondition) as refused:
-            # The first attempt may have been applied and its answer lost.
+            # Likewise.
             lease = self.lease(address)
-            version = lease.version if lease is not None and fence.stored(lease, commit.held.lease) else None
-            if version is None and lease is not None and lease.version == held.lease.version:
-                raise DocumentExists(f"A message that was to be new in {address} is mirrored already.") from refused
-            if version is None:
+            if lease is None or not fence.stored(lease, commit.held.lease):
+                if lease is not None and lease.version == held.lease.version:
+                    raise DocumentExists(f"A message that was to be new in {address} is mirrored already.") from refused
                 raise LeaseLost("Another worker took the lease; this commit wrote nothing.") from refused
+            version = lease.version
         return replace(commit.held, lease=replace(commit.held.lease, version=version))
 
     # Mirror
@@ -221,7 +203,7 @@ class FirestoreStore:
     def scan_threads(self, mailbox: MailboxId, *, after: ThreadId, limit: int) -> list[Thread]:
         collection = self._client.collection("mailboxes", mailbox, "threads")
         query = _after(collection.order_by("__name__").select(_THREAD_FIELDS).limit(limit), after)
-        return [from_document(Thread, _document(snapshot)) for snapshot in self._results(query)]
+        return self._all(Thread, query)
 
     def threads_labelled(self, mailbox: MailboxId, label_id: LabelId, *, limit: int) -> list[Thread]:
         return self._threads_by(mailbox, FieldFilter("labelIds", "array_contains", label_id), limit)
@@ -242,7 +224,7 @@ class FirestoreStore:
 
     def parked(self, mailbox: MailboxId) -> list[Parked]:
         query = self._client.collection("mailboxes", mailbox, "parked").order_by("nextAttemptAt").order_by("__name__")
-        return [from_document(Parked, _document(snapshot)) for snapshot in self._results(query)]
+        return self._all(Parked, query)
 
     # For applications
 
@@ -269,7 +251,7 @@ class FirestoreStore:
     def deltas(self, mailbox: MailboxId, *, after: int, limit: int) -> list[Delta]:
         collection = self._client.collection("mailboxes", mailbox, "deltas")
         query = _after(collection.order_by("__name__").limit(limit), f"{after:020d}")
-        return [from_document(Delta, _document(snapshot)) for snapshot in self._results(query)]
+        return self._all(Delta, query)
 
     def announced(self, mailbox: MailboxId, seq: int) -> None:
         self._set(mailbox, {"announced": firestore.Maximum(seq)})
@@ -277,7 +259,6 @@ class FirestoreStore:
     # The end of a mailbox
 
     def below(self, mailbox: MailboxId, *, limit: int) -> list[Path]:
-        """One read more lists collections, also those below deleted documents."""
         root = self._at(mailbox)
         found: list[Path] = []
         for collection in self._ask(lambda: list(root.collections(retry=_ONCE, timeout=_ATTEMPT_SECONDS))):
@@ -300,8 +281,7 @@ class FirestoreStore:
                 raise LeaseLost("Another worker took the lease; nothing was removed.") from refused
 
     def receipt(self, mailbox: MailboxId) -> Receipt | None:
-        snapshot = self._get(self._receipt_at(mailbox))
-        return from_document(Receipt, _document(snapshot)) if snapshot.exists else None
+        return _value(Receipt, self._get(self._receipt_at(mailbox)))
 
     # Inside
 
@@ -315,10 +295,12 @@ class FirestoreStore:
         return self._client.document("receipts", mailbox)
 
     def _threads_by(self, mailbox: MailboxId, wanted: FieldFilter, limit: int) -> list[Thread]:
-        """Needs no index but the field's own."""
         collection = self._client.collection("mailboxes", mailbox, "threads")
         query = collection.where(filter=wanted).select(_THREAD_FIELDS).limit(limit)
-        return [from_document(Thread, _document(snapshot)) for snapshot in self._results(query)]
+        return self._all(Thread, query)
+
+    def _all(self, kind: type[Value], query: firestore.Query) -> list[Value]:
+        return [from_document(kind, _document(snapshot)) for snapshot in self._results(query)]
 
     def _get(self, reference: Reference) -> Snapshot:
         return self._ask(lambda: reference.get(retry=_ONCE, timeout=_ATTEMPT_SECONDS))
@@ -343,27 +325,22 @@ class FirestoreStore:
             ]
         )
 
-    def _known(self, mailbox: MailboxId) -> Mailbox:
-        state = self.mailbox(mailbox)
+    def _known(self, mailbox: MailboxId) -> tuple[Snapshot, Mailbox]:
+        snapshot = self._get(self._at(mailbox))
+        state = _value(Mailbox, snapshot)
         if state is None:
             raise UnknownMailbox(f"There is no mailbox {mailbox}.")
-        return state
+        return snapshot, state
 
-    def _set(self, mailbox: MailboxId, fields: dict[str, Any], *, unwritten_since: object = None) -> None:
-        option = _unwritten_since(unwritten_since) if unwritten_since is not None else None
+    def _set(self, mailbox: MailboxId, fields: dict[str, Any], unwritten: Snapshot | None = None) -> None:
+        option = _unwritten_since(unwritten.update_time) if unwritten else None
         try:
             self._ask(lambda: self._at(mailbox).update(fields, option, retry=_ONCE, timeout=_ATTEMPT_SECONDS))
         except exceptions.NotFound as missing:
             raise UnknownMailbox(f"There is no mailbox {mailbox}.") from missing
 
-    def _version_if_stored(self, mailbox: MailboxId, wanted: Lease) -> object:
-        lease = self.lease(mailbox)
-        return lease.version if lease is not None and fence.stored(lease, wanted) else None
-
     def _mailboxes_by(self, field: str, operator: str, bound: datetime, *, live: bool = False) -> Iterator[Due]:
-        """By page: there may be thousands, slowly consumed. A filter for `live` would take an index, and leave out
-        documents older than the field.
-        """
+        """By page: there may be thousands. A filter for `live` would take an index, and leave out older documents."""
         query = (
             self._client.collection("mailboxes")
             .where(filter=FieldFilter(field, operator, bound))
@@ -380,7 +357,7 @@ class FirestoreStore:
             page = self._results(query.start_after(page[-1])) if len(page) == _PAGE else []
 
     def _send(self, batch: "_Batch") -> object:
-        """Return the last version. `ValueError` if too large: the emulator's 429 would be retried."""
+        """`ValueError` if too large: the emulator's 429 is retried."""
         size = batch.size()
         if size >= _MAX_COMMIT_BYTES:
             raise ValueError(f"A commit has less than {_MAX_COMMIT_BYTES} bytes; this one has {size}.")
@@ -390,7 +367,7 @@ class FirestoreStore:
     def _results(self, query: firestore.Query) -> list[Snapshot]:
         return self._ask(lambda: list(query.stream(retry=_ONCE, timeout=_ATTEMPT_SECONDS)))
 
-    def _ask(self, call: Callable[[], Answer]) -> Answer:
+    def _ask(self, call: Callable[[], Value]) -> Value:
         try:
             return self._again(call)()
         except _NO_ANSWER as error:
@@ -433,6 +410,10 @@ def _after(query: firestore.Query, document_id: str) -> firestore.Query:
 
 def _document(snapshot: Snapshot) -> dict[str, Any]:
     return cast("dict[str, Any]", _plain(snapshot.to_dict()))
+
+
+def _value(kind: type[Value], snapshot: Snapshot) -> Value | None:
+    return from_document(kind, _document(snapshot)) if snapshot.exists else None
 
 
 def _plain(value: Any) -> Any:

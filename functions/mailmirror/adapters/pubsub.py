@@ -1,7 +1,7 @@
-"""The ports Publisher and Topic over Pub/Sub's REST API.
+"""`ports.Publisher` and `Topic` over Pub/Sub's REST API, which the local broker has, too.
 
 Knows: one topic, and where Pub/Sub is. Does not know: what becomes of a message. It is accepted before `publish`
-returns: there is no CPU between requests. REST suits Pub/Sub, Google's emulator and the local broker.
+returns: there is no CPU between requests.
 """
 
 import json
@@ -11,11 +11,9 @@ import requests
 from google.api_core.exceptions import (
     Aborted,
     BadGateway,
-    DeadlineExceeded,
     GatewayTimeout,
-    GoogleAPICallError,
+    GoogleAPIError,
     InternalServerError,
-    RetryError,
     ServiceUnavailable,
     TooManyRequests,
 )
@@ -31,21 +29,16 @@ from mailmirror.model import MailboxId
 from mailmirror.ports import Task
 
 TRY_SECONDS = 5.0
-# Publishing twice is harmless: work is a hint, deltas come at least once.
-_RETRY = Retry(
-    predicate=if_exception_type(
-        Aborted,
-        BadGateway,
-        DeadlineExceeded,
-        GatewayTimeout,
-        InternalServerError,
-        ServiceUnavailable,
-        TooManyRequests,
-        requests.ConnectionError,
-        requests.Timeout,
-    ),
-    initial=0.1,
-    maximum=1.0,
+# Twice is harmless: work is a hint, deltas come at least once.
+_PASSING = (
+    Aborted,
+    BadGateway,
+    GatewayTimeout,
+    InternalServerError,
+    ServiceUnavailable,
+    TooManyRequests,
+    requests.ConnectionError,
+    requests.Timeout,
 )
 
 
@@ -53,16 +46,10 @@ class PubSubTopic:
     """Publishes to one topic; without credentials before the first message."""
 
     def __init__(self, topic: str, *, emulator_host: str | None = None, patience: float = 10.0) -> None:
-        """Say where to publish.
-
-        Args:
-            topic: projects/…/topics/….
-            emulator_host: `host:port`; None for Google's.
-            patience: seconds of retries.
-        """
+        """`emulator_host`: `host:port`; `patience`: seconds of retries."""
         self._topic = topic
         self._emulator_host = emulator_host
-        self._retry = _RETRY.with_timeout(patience)
+        self._retry = Retry(if_exception_type(*_PASSING), initial=0.1, maximum=1.0, timeout=patience)
         self._client: PublisherClient | None = None
 
     def publish(self, data: bytes, attributes: Mapping[str, str], ordering_key: str) -> None:
@@ -71,7 +58,7 @@ class PubSubTopic:
             if self._client is None:
                 self._client = self._connect()
             self._client.publish(topic=self._topic, messages=[message], retry=self._retry, timeout=TRY_SECONDS)
-        except (GoogleAPICallError, RetryError, GoogleAuthError, requests.RequestException) as error:
+        except (GoogleAPIError, GoogleAuthError, requests.RequestException) as error:
             raise StoreUnavailable(
                 f"Pub/Sub did not accept a message on {self._topic} ({type(error).__name__})."
             ) from error
@@ -80,12 +67,10 @@ class PubSubTopic:
         if self._emulator_host is None:
             return PublisherClient(transport="rest")
         transport = PublisherRestTransport(
-            host=self._emulator_host,
-            url_scheme="http",
-            credentials=AnonymousCredentials(),
+            host=self._emulator_host, url_scheme="http", credentials=AnonymousCredentials()
         )
-        # Not through the machine's proxy.
-        transport._session.trust_env = False  # noqa: SLF001 -- the transport offers no other way
+        # No proxy.
+        transport._session.trust_env = False  # noqa: SLF001 -- there is no other way
         return PublisherClient(transport=transport)
 
 

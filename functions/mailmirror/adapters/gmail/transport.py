@@ -1,12 +1,15 @@
 """HTTP: how a request to Gmail is sent, once, and what comes when it is not answered.
 
 Knows: the client library, its discovery document, connections, credentials; lanes, which are connections with batches
-under way at the same time, and threads, none outliving its call: Cloud Run gives no processor time after an answer.
-Does not know: prices, what a failure means, or how many requests go together.
+under way at the same time, and threads, none outliving its call: Cloud Run gives no processor time after an answer;
+batches (https://developers.google.com/gmail/api/guides/batch), of which what cannot be read is left out: the sender
+asks again. The client library's cost twice the processor time of all the rest, and ask again after 401: a call nobody
+paid for. Does not know: prices, what a failure means, or how many requests go together.
 """
 
 import http.client
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +29,6 @@ from googleapiclient.discovery import build_from_document
 from googleapiclient.errors import Error as ApiClientError
 from googleapiclient.errors import HttpError
 
-from mailmirror.adapters.gmail import batch
 from mailmirror.adapters.gmail.arrival import (
     LARGEST_ANSWER,
     LARGEST_REFUSAL,
@@ -42,6 +44,14 @@ from mailmirror.errors import GmailError
 from mailmirror.model import MailboxId
 
 GOOGLE = "https://gmail.googleapis.com/"
+
+_BOUNDARY = "mailmirror"
+BATCH_TYPE = f"multipart/mixed; boundary={_BOUNDARY}"
+
+_BOUNDARY_OF = re.compile(r'^\s*multipart/[^;]+;.*?\bboundary="?([^";\s]+)', re.IGNORECASE)
+_NUMBER = re.compile(rb"^content-id:[^\n]*\bresponse-(\d{1,4})@", re.IGNORECASE | re.MULTILINE)
+_STATUS = re.compile(rb"\s*HTTP/[\d.]+ +(\d{3})[ \t]*([^\r\n]*)")
+_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 
 _THREADS_GET = "gmail.users.threads.get"
 
@@ -112,12 +122,12 @@ class Line:
         """Send requests in one batch; what goes wrong is part of the outcome."""
         outcome = Outcome()
         try:
-            headers = {**headers, "content-type": batch.CONTENT_TYPE}
-            with self._sent(self._batch_uri, "POST", batch.write(requests), headers) as (answer, content):
+            headers = {**headers, "content-type": BATCH_TYPE}
+            with self._sent(self._batch_uri, "POST", write_batch(requests), headers) as (answer, content):
                 if answer.status >= 300:
                     return Outcome(failure=_refusal(answer, content.beginning(LARGEST_REFUSAL), self._batch_uri))
                 whole = content.whole(room)
-            for number, part, inner in batch.read(answer.get("content-type", ""), whole):
+            for number, part, inner in read_batch(answer.get("content-type", ""), whole):
                 if number < len(requests):
                     outcome.answers[number] = _read(requests[number], part, inner)
         except UNANSWERED as error:
@@ -267,3 +277,60 @@ def api(api_root: str) -> Api:
     # Never asked: a `Line` sends.
     service = build_from_document(document, http=object())
     return Api(service.users())
+
+
+def write_batch(requests: Sequence[Any]) -> bytes:
+    """Return the body for googleapiclient's requests without a body, numbered from 0."""
+    lines = []
+    for number, request in enumerate(requests):
+        url = urlsplit(request.uri)
+        lines += [
+            f"--{_BOUNDARY}",
+            "Content-Type: application/http",
+            f"Content-ID: <{number}@mailmirror>",
+            "",
+            f"{request.method} {url.path}?{url.query} HTTP/1.1",
+            f"Host: {url.netloc}",
+            "Accept: application/json",
+            "",
+            "",
+        ]
+    lines += [f"--{_BOUNDARY}--", ""]
+    return "\r\n".join(lines).encode("ascii")
+
+
+def read_batch(content_type: str, body: bytes) -> Iterator[tuple[int, httplib2.Response, memoryview]]:
+    """Yield each whole part's number, status and headers, and content, which is not copied."""
+    boundary = _BOUNDARY_OF.search(content_type)
+    if boundary is None:
+        return
+    delimiter = b"--" + boundary[1].encode("latin-1", "replace")
+    start = 0 if body.startswith(delimiter) else body.find(b"\n" + delimiter) + 1
+    # A part without a delimiter after it was cut off.
+    while (end := body.find(b"\n" + delimiter, start)) >= 0:
+        part = _part(body, start + len(delimiter), end - body.startswith(b"\r", end - 1))
+        if part is not None:
+            yield part
+        start = end + 1
+
+
+def _part(body: bytes, start: int, end: int) -> tuple[int, httplib2.Response, memoryview] | None:
+    # By positions: content may be megabytes.
+    head = _BLANK_LINE.search(body, start, end)
+    number = head and _NUMBER.search(body, start, head.start())
+    status = head and _STATUS.match(body, head.end(), end)
+    if not (number and status):
+        return None
+    # Without content there may be no blank line.
+    blank = _BLANK_LINE.search(body, status.end(), end)
+    headers_end, content = (blank.start(), blank.end()) if blank else (end, end)
+    headers = {}
+    for line in body[status.end() : headers_end].decode("latin-1").splitlines():
+        name, _, value = line.partition(":")
+        headers[name.strip().lower()] = value.strip()
+    length = headers.get("content-length", "")
+    if length.isdecimal() and int(length) > end - content:
+        return None
+    answer = httplib2.Response(headers | {"status": status[1].decode()})
+    answer.reason = status[2].decode("latin-1")
+    return int(number[1]), answer, memoryview(body)[content:end]
