@@ -15,6 +15,8 @@ from mailmirror.adapters.sqlite import SqliteStore
 from mailmirror.engine import SyncEngine
 from mailmirror.errand import Errand
 from mailmirror.errors import Throttled
+from mailmirror.keep import Kept
+from mailmirror.lease import Pace
 from mailmirror.model import Mailbox, Watch
 from mailmirror.quota import PRICES
 
@@ -83,7 +85,16 @@ class Worker:
             lambda _: None, clock=self.clock, topic=_TOPIC, api_root=self._root, units_per_minute=units_per_minute
         )
         return SyncEngine(
-            accounts, self.store, None, self.clock, prices=PRICES["2026"], new_owner=lambda: f"{next(self._owners)}"
+            accounts,
+            self.store,
+            blobs=None,
+            clock=self.clock,
+            pace=Pace(),
+            kept=Kept(),
+            prices=PRICES["2026"],
+            new_owner=lambda: f"{next(self._owners)}",
+            recovery="thread-history",
+            announcer=None,
         )
 
     def differences(self) -> list[str]:

@@ -75,6 +75,8 @@ STEPPING = ("sync_history", "run_work", "trigger_sync")
 
 GMAIL_TOPIC = "gmail-notifications"
 WORK_TOPIC = "mailbox-work"
+# Only where DELTA_TOPIC is set; those that write the mirror publish to it.
+DELTA_TOPIC = "mailbox-deltas"
 # Each topic with the entry point that its messages are pushed to.
 PUSHES = {GMAIL_TOPIC: "sync_history", WORK_TOPIC: "run_work"}
 ACK_DEADLINE_SECONDS = 600

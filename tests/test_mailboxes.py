@@ -267,6 +267,7 @@ CHANGED: dict[str, object] = {
     "request_done": "r",
     "revision": 1,
     "delta_seq": 1,
+    "announced": 1,
     "run": run("audit"),
     "coverage": Coverage(1, 1, 0, 0, 0, NOW),
     "counts": Counts(1, 1, 0),

@@ -9,6 +9,7 @@ from mailmirror.config import BadSetting, Settings
 
 from mailmirror_cli import commands
 from mailmirror_cli.expected import (
+    DELTA_TOPIC,
     ENTRY_POINTS,
     GMAIL_TOPIC,
     PUSH_ACCOUNT,
@@ -86,6 +87,8 @@ def _unfit(settings: Settings, site: Site) -> Iterable[str]:
         ("GOOGLE_CLOUD_PROJECT", settings.google_cloud_project, site.project),
         ("GMAIL_TOPIC", settings.gmail_topic, topics + GMAIL_TOPIC),
         ("WORK_TOPIC", settings.work_topic, topics + WORK_TOPIC),
+        # Nobody need hear of deltas.
+        ("DELTA_TOPIC", settings.delta_topic, settings.delta_topic and topics + DELTA_TOPIC),
         ("GMAIL_API_ROOT", settings.gmail_api_root, "https://gmail.googleapis.com/"),
         ("DIRECTORY_API_ROOT", settings.directory_api_root, "https://admin.googleapis.com/"),
         ("MAILMIRROR_STORE", settings.store, "firestore"),

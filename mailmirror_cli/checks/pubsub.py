@@ -8,12 +8,14 @@ from typing import Any
 from mailmirror_cli import commands, rights
 from mailmirror_cli.expected import (
     ACK_DEADLINE_SECONDS,
+    DELTA_TOPIC,
     GMAIL_PUBLISHER,
     GMAIL_TOPIC,
     MAX_DELIVERY_ATTEMPTS,
     PUSH_ACCOUNT,
     PUSHES,
     WORK_TOPIC,
+    EntryPoint,
 )
 from mailmirror_cli.google import Absent
 from mailmirror_cli.report import Finding, ok, warning, wrong
@@ -33,6 +35,8 @@ def checks() -> Iterable[Check]:
         yield Check(f"pubsub.{topic}", f"topic {topic}", partial(_topic, topic))
     yield Check("pubsub.gmail-publisher", "Gmail's right", _gmail_publisher)
     yield Check("pubsub.work-publishers", "functions' right", _work_publishers)
+    yield Check(f"pubsub.{DELTA_TOPIC}", f"topic {DELTA_TOPIC}", _delta_topic)
+    yield Check("pubsub.delta-publishers", "right to publish deltas", _delta_publishers)
     for topic in PUSHES:
         yield Check(f"pubsub.{topic}-push", f"push of {topic}", partial(_push, topic))
     for topic in PUSHES:
@@ -71,15 +75,29 @@ def _gmail_publisher(site: Site) -> Finding:
 
 
 def _work_publishers(site: Site) -> Finding:
-    if _ask(site, "topics", WORK_TOPIC) is None:
-        raise NotKnown(f"there is no topic {WORK_TOPIC}")
-    resource = rights.topic(site, WORK_TOPIC)
-    members = [site.member(entry_point.function) for entry_point in site.entry_points if entry_point.publishes]
+    return _publishers(WORK_TOPIC, [each for each in site.entry_points if each.publishes], site)
+
+
+def _delta_topic(site: Site) -> Finding | None:
+    return _topic(DELTA_TOPIC, site) if site.settings.delta_topic else None
+
+
+def _delta_publishers(site: Site) -> Finding | None:
+    if not site.settings.delta_topic:
+        return None
+    return _publishers(DELTA_TOPIC, [each for each in site.entry_points if each.mirror == "write"], site)
+
+
+def _publishers(topic: str, functions: Iterable[EntryPoint], site: Site) -> Finding:
+    if _ask(site, "topics", topic) is None:
+        raise NotKnown(f"there is no topic {topic}")
+    members = [site.member(each.function) for each in functions]
+    resource = rights.topic(site, topic)
     without = [each for each in members if rights.lacking(site, each, ["pubsub.topics.publish"], resource)]
     if without:
-        lines = [_grant(site, "topics", WORK_TOPIC, member, PUBLISHER) for member in without]
-        return wrong(f"May not publish to {WORK_TOPIC}: {_names(without)}.", *lines)
-    return ok(f"All {len(members)} may publish to {WORK_TOPIC}.")
+        lines = [_grant(site, "topics", topic, member, PUBLISHER) for member in without]
+        return wrong(f"May not publish to {topic}: {_names(without)}.", *lines)
+    return ok(f"All {len(members)} may publish to {topic}.")
 
 
 def _push(topic: str, site: Site) -> Finding:

@@ -75,6 +75,10 @@ def functions() -> Iterator[Disease]:
     yield unfit("variable differs", environment(WORK, LOG_LEVEL="DEBUG"), "differs from the others in LOG_LEVEL")
     topic = "projects/other/topics/gmail-notifications"
     yield unfit("another topic", environment(GMAIL_TOPIC=topic), f"GMAIL_TOPIC is {topic} and not projects/my-project")
+    topic = "projects/my-project/topics/deltas"
+    yield unfit(
+        "another delta topic", environment(DELTA_TOPIC=topic), f"DELTA_TOPIC is {topic} and not projects/my-pro"
+    )
     yield unfit("another Gmail", environment(GMAIL_API_ROOT="http://localhost:1/"), "GMAIL_API_ROOT")
     yield unfit("another project", environment(GOOGLE_CLOUD_PROJECT="other"), "GOOGLE_CLOUD_PROJECT is other")
     yield unfit("emulator", environment(PUBSUB_EMULATOR_HOST="localhost:1"), "localhost:1 and not empty")
@@ -108,6 +112,12 @@ def topics() -> Iterator[Disease]:
     silent = strip(f"{h.PUBSUB}/topics/mailbox-work", h.member(SWEEP))
     publisher = grant("topics", "mailbox-work", h.account(SWEEP), "publisher")
     yield Disease("a function may not publish", "pubsub.work-publishers", silent, publisher, SWEEP)
+    deltas, hidden = f"{h.PUBSUB}/topics/mailbox-deltas", frozenset({"pubsub.delta-publishers"})
+    yield Disease("delta topic gone", "pubsub.mailbox-deltas", lose(deltas), hides=hidden)
+    publisher = grant("topics", "mailbox-deltas", h.account(WORK), "publisher")
+    yield Disease(
+        "a function may not publish deltas", "pubsub.delta-publishers", strip(deltas, h.member(WORK)), publisher, WORK
+    )
     check, hidden = f"pubsub.{letters}", frozenset({"pubsub.agent"})
     yield Disease("dead-letter topic gone", check, lose(dead), hides=hidden)
     yield Disease("dead-letter subscription gone", check, lose(kept), says="dead letters are lost")

@@ -144,6 +144,7 @@ def function(entry_point: str, name: str, auth: str = "delegation") -> dict[str,
                 "FIRESTORE_DATABASE": "(default)",
                 "GMAIL_TOPIC": f"projects/{PROJECT}/topics/gmail-notifications",
                 "WORK_TOPIC": f"projects/{PROJECT}/topics/mailbox-work",
+                "DELTA_TOPIC": f"projects/{PROJECT}/topics/mailbox-deltas",
                 "BODY_BUCKET": BUCKET,
                 "GMAIL_AUTH": auth,
                 "GMAIL_SCOPES": SCOPE,
@@ -248,6 +249,9 @@ def _pubsub(cloud: Cloud, names: list[str]) -> None:
     gmail = "serviceAccount:gmail-api-push@system.gserviceaccount.com"
     cloud.policies[f"{PUBSUB}/topics/gmail-notifications"] = [binding(publisher, gmail)]
     cloud.policies[f"{PUBSUB}/topics/mailbox-work"] = [binding(publisher, *map(member, names))]
+    cloud.resources[f"{PUBSUB}/topics/mailbox-deltas"] = {"name": f"projects/{PROJECT}/topics/mailbox-deltas"}
+    writing = [member(each.function) for each in ENTRY_POINTS if each.mirror == "write"]
+    cloud.policies[f"{PUBSUB}/topics/mailbox-deltas"] = [binding(publisher, *writing)]
     cloud.resources[METRICS] = {"timeSeries": [waiting(f"{topic}-dead-letters", 0) for topic in PUSHES]}
 
 

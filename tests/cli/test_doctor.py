@@ -102,6 +102,18 @@ def code(check: Check) -> str:
     return f"{look.__module__}.{look.__qualname__}"
 
 
+def test_nobody_need_hear_of_deltas(run: Run) -> None:
+    """Without DELTA_TOPIC there is no topic to look for, and nothing is wrong; those who only read need no right."""
+    cloud = h.healthy()
+    about_it = {"pubsub.mailbox-deltas", "pubsub.delta-publishers"}
+    assert about_it <= by_id(run(cloud, *HERE, "--json")).keys()
+    environment(DELTA_TOPIC="")(cloud)
+    lose(f"{h.PUBSUB}/topics/mailbox-deltas")(cloud)
+    result = run(cloud, *HERE, "--json")
+    assert result.exit_code == 0
+    assert not about_it & by_id(result).keys()
+
+
 def test_the_delegation_to_enter_is_always_told(run: Run) -> None:
     """An administrator gets client id and scopes to paste, each on a line of its own however narrow the terminal."""
     cloud = h.healthy()

@@ -106,8 +106,10 @@ def test_the_topics_and_subscriptions_are_terraforms() -> None:
     assert letters["max_delivery_attempts"] == expected.MAX_DELIVERY_ATTEMPTS
     assert subscriptions["dead_letters"]["name"] == "${each.key}-dead-letters"
     assert resources("pubsub", "google_pubsub_topic")["dead_letters"]["name"] == "${each.key}-dead-letters"
-    publisher = resources("pubsub", "google_pubsub_topic_iam_binding")["gmail_publisher"]
-    assert publisher["members"] == [expected.GMAIL_PUBLISHER]
+    publishers = resources("pubsub", "google_pubsub_topic_iam_binding")
+    assert publishers["gmail_publisher"]["members"] == [expected.GMAIL_PUBLISHER]
+    assert resources("pubsub", "google_pubsub_topic")["deltas"]["name"] == expected.DELTA_TOPIC
+    assert 'if function.mirror == "write"' in str(publishers["delta_publisher"]["members"])
 
 
 def test_the_schedules_are_terraforms() -> None:
