@@ -12,6 +12,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 
 from mailmirror_cli.target import Target
 from mailmirror_cli.telling import DONE, UNFINISHED, Left, Refused, Telling
@@ -20,6 +21,8 @@ from mailmirror_cli.words import line, many, moment, number, trouble, until, whe
 POLL_SECONDS = 1.0
 # For a sync that only catches up: longer than nearly all take.
 _WAIT_SECONDS = 50
+# What is said beside it matters more.
+_BAR_WIDTH = 20
 
 
 class _Rests(Exception):
@@ -116,12 +119,12 @@ def _follow(target: Target, tell: Telling, mailbox: str, over: Callable[[Mapping
         while True:
             document = _document(target, mailbox)
             run = document.get("run") if active(document.get("run")) else None
+            told = f"{mailbox}: {stage(run)}, {eta(run) if run else ''}".removesuffix(", ")
             bar.update(
                 task,
-                description=line(f"{mailbox}: {stage(run)}"),
+                description=line(told),
                 total=(run or {}).get("total") or None,
                 completed=(run or {}).get("done", 0),
-                eta=eta(run) if run else "",
             )
             if over(document):
                 return document
@@ -174,17 +177,17 @@ def _report(content: Mapping[str, Any]) -> str:
 
 @contextmanager
 def _bar(tell: Telling) -> Iterator[tuple[Progress, TaskID]]:
-    columns = (_Plain("{task.description}"), BarColumn(), _Plain("{task.fields[eta]}"))
+    columns = (_Plain("{task.description}"), BarColumn(_BAR_WIDTH, table_column=Column(no_wrap=True)))
     shown = tell.notes.is_terminal
     with Progress(*columns, console=tell.notes, transient=True, disable=not shown) as bar:
-        yield bar, bar.add_task("", total=None, eta="")
+        yield bar, bar.add_task("", total=None)
 
 
 class _Plain(TextColumn):
-    """A column without markup: a mailbox's address is no markup."""
+    """A column without markup, which a mailbox's address is not, and over several lines before it is cut."""
 
     def __init__(self, text_format: str) -> None:
-        super().__init__(text_format, markup=False)
+        super().__init__(text_format, markup=False, table_column=Column(overflow="fold"))
 
 
 def _path(mailbox: str) -> str:

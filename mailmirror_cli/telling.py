@@ -6,9 +6,7 @@ reaches a terminal. Does not know: what is answered.
 """
 
 import json
-import os
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -132,8 +130,6 @@ def _console(*, stderr: bool) -> Console:
     console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = _PIPED_WIDTH
-    elif "COLUMNS" not in os.environ:
-        console.width = shutil.get_terminal_size().columns
     return console
 
 

@@ -14,10 +14,11 @@ from flask import Response
 from rich.console import Console
 from typer.testing import CliRunner
 
-from mailmirror_cli import mailboxes
+from mailmirror_cli import mailboxes, runs
 from mailmirror_cli.__main__ import cli
 from mailmirror_cli.rows import Column, Rows
 from mailmirror_cli.target import VARIABLES
+from mailmirror_cli.telling import Telling
 from tests.cli.conftest import Run
 from tests.cli.functions import Functions
 from tests.world import ADA, mail
@@ -74,6 +75,34 @@ def test_who_is_in_a_thread_is_not_cut(ask: Run, functions: Functions) -> None:
     functions.world.ada.deliver(source.encode())
     ask("connect", ADA)
     assert name in ask("threads", ADA).stdout
+
+
+def test_progress_in_a_narrow_terminal() -> None:
+    """How far a run is, and when it will be done, are there as a whole."""
+    tell = Telling(as_json=False)
+    tell.notes = Console(file=io.StringIO(), width=45, force_terminal=True, color_system=None)
+    said = f"{ADA}: fetching 559 of 600, done in about 5 s"
+    with runs._bar(tell) as (bar, task):
+        bar.update(task, description=said, total=600, completed=559)
+        with tell.notes.capture() as captured:
+            tell.notes.print(bar.get_renderable())
+    drawn = captured.get()
+    assert "…" not in drawn
+    assert all(word in drawn for word in said.split())
+
+
+def test_a_terminal_that_becomes_narrower(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is drawn again and again is drawn for the terminal as it is by then."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+    columns = 70
+    monkeypatch.setattr(os, "get_terminal_size", lambda *_: os.terminal_size((columns, 30)))
+    tell = Telling(as_json=False)
+    assert tell.notes.width == 70
+    columns = 45
+    assert (tell.screen.width, tell.notes.width) == (45, 45)
 
 
 def test_watching_without_a_terminal(ask: Run, monkeypatch: pytest.MonkeyPatch) -> None:
