@@ -22,8 +22,6 @@ ROOT = Path(__file__).resolve().parents[1]
 FUNCTIONS = ROOT / "functions"
 
 Caller = Literal["push", "scheduler", "admins", "readers", "browsers"]
-# Functions that make routes of an entry point of another name.
-_ROUTED = {"delta_routes": "read_mailboxes"}
 _CALLERS: dict[str, Caller] = {
     "Push from": "push",
     "Cloud Scheduler": "scheduler",
@@ -76,10 +74,10 @@ class Route:
 
 @cache
 def routes() -> tuple[Route, ...]:
-    """Return the HTTP routes: those of api.py, and of the two modules that make those of read_mailboxes."""
+    """Return the HTTP routes, of api.py and read_api.py."""
     return tuple(
-        Route(_ROUTED.get(function.name, function.name), *(ast.literal_eval(argument) for argument in call.args[:2]))
-        for module in ("api", "read_api", "delta_api")
+        Route(function.name, *(ast.literal_eval(argument) for argument in call.args[:2]))
+        for module in ("api", "read_api")
         for function in _parsed(f"mailmirror/{module}.py").body
         if isinstance(function, ast.FunctionDef)
         for call in _calls_of("Route", function)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import pytest
 from flask import Request, Response
-from mailmirror import api, delta_api, deltas, finding, model, policy, read_api
+from mailmirror import api, deltas, finding, model, policy, read_api
 from mailmirror.discovery import Missed, Skipped
 from mailmirror.documents import field_name, to_document
 from mailmirror.errors import MailmirrorError
@@ -209,7 +209,7 @@ def test_the_parameters_of_deltas() -> None:
     """The bounds, defaults and values are the code's; the longest wait is a stream's."""
     schemas = _schemas(*_operation("listDeltas"))
     assert (schemas["limit"]["maximum"], schemas["limit"]["default"]) == (deltas.MAX_LIMIT, deltas.Ask().limit)
-    assert schemas["wait"]["maximum"] == delta_api.MAX_STREAM >= delta_api.MAX_WAIT
+    assert schemas["wait"]["maximum"] == read_api.MAX_STREAM >= read_api.MAX_WAIT
     assert schemas["types"]["items"]["enum"] == list(typing.get_args(model.ChangeType))
     assert schemas["origin"]["items"]["enum"] == list(typing.get_args(model.Origin))
 

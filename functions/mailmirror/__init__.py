@@ -23,7 +23,7 @@ The map, from the inside out; only the edge knows Google, HTTP or the environmen
 
     values: model documents slice errors errand quota ports log
     decisions: history planner mirror threads content policy labels parked fence consent estimate
-    content: payload headers addresses charset attachments text
+    content: headers addresses charset attachments text
     effects: the rest
     edge: notification config app wiring api adapters/ (one file per technology)
 """

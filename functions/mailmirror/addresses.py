@@ -12,7 +12,6 @@ from mailmirror.charset import WORD, clean, decode_words, unfold
 from mailmirror.model import Address
 
 _TEXT = re.compile(r'[^"(<,;:\[\\=]++|=')
-_ENCODED = re.compile(WORD)
 _QUOTED = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _IN_COMMENT = re.compile(r"\\.|[()]", re.DOTALL)
@@ -116,7 +115,7 @@ class _List:
             elif not (
                 (sign == '"' and self._read_quoted())
                 or (sign == "(" and self._read_comment())
-                or (sign == "=" and self._read_as_text(_ENCODED))
+                or (sign == "=" and self._read_as_text(WORD))
                 or (sign == "[" and self._read_as_text(_LITERAL))
                 or (sign == "\\" and self._read_escaped())
                 or self._read_as_text(_TEXT)

@@ -144,12 +144,12 @@ def manage_mailboxes(app: App, request: Request) -> Response:
         return as_json({"mailbox": mailbox_id(address)} | to_document(app.plan(address)))
 
     def discover() -> Response:
-        wish = _wish(request.get_data())
+        crowd, place, policy, dry_run = _wish(request.get_data())
         wait = wait_seconds(request, MAX_DISCOVERY_WAIT)
-        found = app.discover(wish.crowd, wish.place, policy=wish.policy, dry_run=wish.dry_run, wait=wait)
-        answer = to_document(found) | {"dryRun": wish.dry_run}
-        rest = answer.pop("next")
-        return as_json(answer if rest is None else answer | {"nextPageToken": _page_token(found.next or Place())})
+        found = app.discover(crowd, place, policy=policy, dry_run=dry_run, wait=wait)
+        answer = to_document(found) | {"dryRun": dry_run}
+        del answer["next"]
+        return as_json(answer if found.next is None else answer | {"nextPageToken": _page_token(found.next)})
 
     return routed(
         request,
@@ -247,15 +247,7 @@ def wait_seconds(request: Request, most: float = MAX_WAIT) -> float:
     return wait
 
 
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    crowd: Crowd
-    place: Place
-    policy: Policy | None
-    dry_run: bool
-
-
-def _wish(body: bytes) -> _Wish:
+def _wish(body: bytes) -> tuple[Crowd, Place, Policy | None, bool]:
     wish = json_object(body, "The body")
     group, unit, dry_run = wish.get("group"), wish.get("orgUnit"), wish.get("dryRun", False)
     if wish.keys() - {"group", "orgUnit", "policy", "dryRun", "pageToken"} or (group is None) == (unit is None):
@@ -267,7 +259,7 @@ def _wish(body: bytes) -> _Wish:
     if unit is not None and not (isinstance(unit, str) and unit.startswith("/") and _encodable(unit)):
         raise InvalidInput("orgUnit must be the full path of an organisational unit, such as /Sales; / is everybody.")
     crowd = Crowd("group", mailbox_id(group)) if unit is None else Crowd("org_unit", unit)
-    return _Wish(crowd, _place(wish.get("pageToken")), read_policy(wish.get("policy")), dry_run)
+    return crowd, _place(wish.get("pageToken")), read_policy(wish.get("policy")), dry_run
 
 
 def _page_token(place: Place) -> str:

@@ -1,15 +1,18 @@
-"""The parts of a message that are not its text: what each of them is, and how many a document holds.
+"""The parts of a message, read without trusting them; what each that is not its text is, and how many a document holds.
 
-Knows: file names, Content-IDs, signatures, invitations and the like. Does not know: how the tree of parts is walked,
-nor bytes. Promises: attachments stay below their share of a document; what is left out or cut is named.
+Knows: a MessagePart's fields as in the discovery document, parameters of MIME headers, file names, Content-IDs,
+signatures, invitations and the like. Does not know: how the tree of parts is walked. Promises: a value of the wrong
+type is as good as absent; attachments stay below their share of a document; what is left out or cut is named.
 """
 
-from collections.abc import Collection, Iterable
+import binascii
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from mailmirror.charset import clean, clip, decode_words
+from mailmirror.charset import clean, clip, decode_words, unfold
 from mailmirror.model import Attachment, AttachmentKind, Protection
-from mailmirror.payload import Node, parameters
 
 ATTACHMENTS = 1_000
 ATTACHMENTS_BYTES = 200_000
@@ -26,6 +29,101 @@ _MESSAGES = frozenset({"message/rfc822", "message/global"})
 _SIGNATURES = frozenset({"application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"})
 _PKCS7 = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 _UNPROTECTED = frozenset({"certs-only", "compressed-data"})
+
+# No header that matters is near as long.
+_HEADER = 20_000
+_MAX_SIZE = 2**53
+_NOT_BASE64 = bytes(
+    byte for byte in range(256) if byte not in b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_"
+)
+_STANDARD_ALPHABET = bytes.maketrans(b"-_", b"+/")
+_PARAMETER = re.compile(r""";\s*([\w-]+)(?:\*0?\*?)?\s*=\s*(?:"([^"]*+)"?|'?([^\s;"]+))""")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A part, or what should be one; `fields` are as Gmail sent them."""
+
+    fields: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """The MIME type in lower case."""
+        return text(self.fields.get("mimeType")).strip().lower()
+
+    @property
+    def part_id(self) -> str:
+        """Which part of its message."""
+        return text(self.fields.get("partId"))
+
+    @property
+    def filename(self) -> str:
+        """As its sender declared."""
+        return text(self.fields.get("filename"))
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        """A MessagePartBody."""
+        body = self.fields.get("body")
+        return body if isinstance(body, Mapping) else {}
+
+    @property
+    def attachment_id(self) -> str:
+        """Where its bytes are kept back, or empty."""
+        return text(self.body.get("attachmentId"))
+
+    @property
+    def size(self) -> int:
+        """Bytes, as Gmail says."""
+        size = self.body.get("size")
+        return int(size) if isinstance(size, int) and 0 <= size < _MAX_SIZE else 0
+
+    @property
+    def parts(self) -> list[Any]:
+        """Its own, or those of the message that it is."""
+        parts = self.fields.get("parts")
+        return parts if isinstance(parts, list) else []
+
+    def data(self) -> bytes:
+        """Return the bytes that came with it; of broken base64 what can be read."""
+        data = self.body.get("data")
+        if isinstance(data, bytes):
+            return data
+        digits = base64_digits(text(data).encode("ascii", "ignore"))
+        if len(digits) % 4 == 1:
+            digits = digits[:-1]
+        return binascii.a2b_base64(digits + b"=" * (-len(digits) % 4))
+
+    def headers(self) -> Iterator[tuple[str, str]]:
+        """Yield names, in lower case, and whole values."""
+        listed = self.fields.get("headers")
+        for header in listed if isinstance(listed, list) else ():
+            if isinstance(header, Mapping):
+                name, value = text(header.get("name")), text(header.get("value"))
+                if name and value:
+                    yield name.strip().lower(), value
+
+    def header(self, name: str) -> str:
+        """Return the first of a name on one line, or empty."""
+        return next((unfold(value[:_HEADER]) for key, value in self.headers() if key == name), "")
+
+
+def parameters(header: str) -> dict[str, str]:
+    """Return a MIME header's parameters, names in lower case; the first of a name counts."""
+    found: dict[str, str] = {}
+    for match in _PARAMETER.finditer(header):
+        found.setdefault(match[1].lower(), (match[2] or match[3] or "").strip().strip("'"))
+    return found
+
+
+def text(value: object) -> str:
+    """Return a string, empty for anything else."""
+    return value if isinstance(value, str) else ""
+
+
+def base64_digits(data: bytes) -> bytes:
+    """Return what is of either alphabet, in the standard one."""
+    return data.translate(_STANDARD_ALPHABET, _NOT_BASE64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +172,17 @@ def is_named(node: Node) -> bool:
 
 
 def protection(node: Node, place: Place) -> Protection:
-    """Return what it does to the whole message."""
+    """Return what it does to the whole message; what only its reader can open is encrypted."""
     if not place.whole:
         return "none"
     if node.kind == "multipart/encrypted":
         return "encrypted"
     if node.kind == "multipart/signed":
         return "signed"
-    return _smime(node)
+    smime = parameters(node.header("content-type")).get("smime-type", "").lower()
+    if node.kind not in _PKCS7 or smime in _UNPROTECTED:
+        return "none"
+    return "signed" if smime == "signed-data" else "encrypted"
 
 
 def that_fit(
@@ -170,13 +271,3 @@ def _is_picture(node: Node, place: Place, shown: Collection[str] | None) -> bool
         return beside or (name != "" and how == "inline")
     # The other way to name it; that one is not looked for.
     return beside and node.header("content-location") != ""
-
-
-def _smime(node: Node) -> Protection:
-    """Signed, or what only its reader can open."""
-    if node.kind not in _PKCS7:
-        return "none"
-    smime = parameters(node.header("content-type")).get("smime-type", "").lower()
-    if smime in _UNPROTECTED:
-        return "none"
-    return "signed" if smime == "signed-data" else "encrypted"

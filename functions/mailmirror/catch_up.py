@@ -13,16 +13,7 @@ from datetime import datetime
 
 from mailmirror import planner, reconcile, tidying
 from mailmirror.errors import DocumentExists, HistoryExpired, PageTokenExpired
-from mailmirror.fetch import (
-    Fetched,
-    bring_labels,
-    carried,
-    fetch_messages,
-    look_up,
-    look_up_fetched,
-    most_fetches,
-    open_sheet,
-)
+from mailmirror.fetch import Fetched, fetch_messages, look_up, look_up_fetched, most_fetches, open_sheet
 from mailmirror.history import NetChange, fold
 from mailmirror.lease import Hold
 from mailmirror.log import log
@@ -39,7 +30,6 @@ class CatchUp:
     """One pass over the history after the cursor.
 
     Attributes:
-        prices: quota units by Gmail method.
         deadline: no page but the first begins after it.
         target: what a notification promised.
         noticed_at: when it was published, for the lag.
@@ -126,9 +116,7 @@ class CatchUp:
             and (edit := brought.get(change.message_id) or _edit(change, decided[change.message_id])) is not None
         ]
         look_up_fetched(hold, sheet, fetched)
-        bring_labels(hold, carried(edits))
-        parts = sheet.slices(edits)
-        fetched.park_refused(hold, sheet)
+        parts = fetched.slices(hold, sheet, edits)
         for part in parts[:-1]:
             hold.commit(hold.mailbox, part)
         rest = parts[-1] if parts else None
@@ -166,9 +154,8 @@ class CatchUp:
         if self.noticed_at is not None:
             lag = max(0.0, (self.hold.clock.now() - self.noticed_at).total_seconds())
             mailbox = replace(mailbox, last_notification_at=self.noticed_at, lag=lag)
-        if any(hint.history_id <= mailbox.cursor for hint in mailbox.unreached):
-            ahead = tuple(hint for hint in mailbox.unreached if hint.history_id > mailbox.cursor)
-            mailbox = replace(mailbox, unreached=ahead)
+        ahead = tuple(hint for hint in mailbox.unreached if hint.history_id > mailbox.cursor)
+        mailbox = replace(mailbox, unreached=ahead)
         release = self.release and mailbox.cursor >= self.target and not tidying.haunted(self.hold)
         if release:
             mailbox = replace(mailbox, problem=None, throttled_until=None)
@@ -176,13 +163,9 @@ class CatchUp:
 
 
 def _edit(change: NetChange, decision: Decision) -> Edit | None:
-    match decision:
-        case "relabel":
-            return Relabel(change.message_id, change.steps)
-        case "remove":
-            return Remove(change.message_id, change.last)
-        case _:
-            return None
+    if decision == "relabel":
+        return Relabel(change.message_id, change.steps)
+    return Remove(change.message_id, change.last) if decision == "remove" else None
 
 
 def _at(mailbox: Mailbox, cursor: HistoryId) -> Mailbox:

@@ -47,9 +47,8 @@ _BOM = "\ufeff"
 _UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _FOLD = re.compile(r"[\r\n]+")
 # Spaces should not be, but some programs write them.
-WORD = r"=\?[^?\s]{1,80}\?[bBqQ]\?[ ->@-~]*\?="
-_WORD = re.compile(r"=\?([^?\s]{1,80})\?([bBqQ])\?([ ->@-~]*)\?=")
-_WORDS = re.compile(rf"{WORD}(?:\s*+{WORD})*+")
+WORD = re.compile(r"=\?([^?\s]{1,80})\?([bBqQ])\?([ ->@-~]*)\?=")
+_WORDS = re.compile(rf"{WORD.pattern}(?:\s*+{WORD.pattern})*+")
 _BYTE = re.compile(rb"=([0-9A-Fa-f]{2})")
 
 
@@ -94,9 +93,7 @@ def _charset_of(data: bytes, declared: str) -> str:
     if marked and _CONTROL.search(data) and _is_all(data, "utf-16"):
         # Browsers believe the mark before what is said.
         return "utf-16"
-    if name in {"utf-16", "utf-32"} and not data.startswith(
-        (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
-    ):
+    if name in {"utf-16", "utf-32"} and not data.startswith((*_UTF_16_MARKS, codecs.BOM_UTF32_BE)):
         # Without a byte order mark ASCII tells which half is empty.
         name += "-be" if data[:PIECE:2].count(0) > data[1:PIECE:2].count(0) else "-le"
     if name == "utf-7" and data.isascii():
@@ -172,7 +169,7 @@ def _decode_run(run: re.Match[str]) -> str:
     """Together: a character may begin in one word and end in the next."""
     decoded: list[str] = []
     gathered, gathered_in = bytearray(), ""
-    for word in _WORD.finditer(run[0]):
+    for word in WORD.finditer(run[0]):
         data = _bytes(word[2], word[3])
         if data is None:
             return run[0]

@@ -43,13 +43,7 @@ class OAuthClient:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question to a mailbox's user.
-
-    Attributes:
-        redirect_uri: where the answer comes to.
-        state: handed back with the answer.
-        verifier: shows that who asked takes the answer; Google has its hash.
-    """
+    """One question to a mailbox's user; `verifier` shows that who asked takes the answer: Google has its hash."""
 
     mailbox: MailboxId
     redirect_uri: str
@@ -117,8 +111,8 @@ def ask(client: OAuthClient, mailbox: MailboxId, redirect_uri: str, now: datetim
     return Question(
         mailbox=mailbox,
         redirect_uri=redirect_uri,
-        state=f"{content}.{_text(_signature(client, content))}",
-        verifier=_verifier(client, nonce),
+        state=f"{content}.{_signed(client, f'state {content}')}",
+        verifier=_signed(client, f"pkce {nonce}"),
         expires_at=datetime.fromtimestamp(expires, UTC),
     )
 
@@ -132,16 +126,16 @@ def asked(consents: Consents, state: str, now: datetime) -> tuple[OAuthClient, Q
     if given is None:
         raise ConsentNotGiven("This is no answer of Google's to a link that was made here.")
     client = consents.client()
-    if not hmac.compare_digest(_text(_signature(client, given["content"])), given["signature"]):
+    if not hmac.compare_digest(_signed(client, f"state {given['content']}"), given["signature"]):
         raise ConsentNotGiven(
             "This answer does not belong to a link that was made here: the link was changed on its way, or the OAuth "
             "client has been renewed since."
         )
-    mailbox, redirect_uri, expires, nonce = json.loads(_bytes(given["content"]))
+    mailbox, redirect_uri, expires, nonce = json.loads(base64.urlsafe_b64decode(given["content"] + "=="))
     expires_at = datetime.fromtimestamp(expires, UTC)
     if now >= expires_at:
         raise ConsentNotGiven(f"The link for {mailbox} was good until {expires_at:%Y-%m-%d %H:%M} UTC.")
-    return client, Question(mailbox, redirect_uri, state, _verifier(client, nonce), expires_at)
+    return client, Question(mailbox, redirect_uri, state, _signed(client, f"pkce {nonce}"), expires_at)
 
 
 def forget(consents: Consents, google: AuthorizationServer, mailbox: MailboxId) -> int:
@@ -158,23 +152,11 @@ def forget(consents: Consents, google: AuthorizationServer, mailbox: MailboxId) 
     return forgotten
 
 
-def _key(client: OAuthClient) -> bytes:
-    """Our own: what it signs is worth nothing elsewhere."""
-    return hmac.digest(client.client_secret.encode(), _KEY, hashlib.sha256)
-
-
-def _signature(client: OAuthClient, content: str) -> bytes:
-    return hmac.digest(_key(client), b"state " + content.encode(), hashlib.sha256)
-
-
-def _verifier(client: OAuthClient, nonce: str) -> str:
-    """43 characters: RFC 7636's least."""
-    return _text(hmac.digest(_key(client), b"pkce " + nonce.encode(), hashlib.sha256))
+def _signed(client: OAuthClient, content: str) -> str:
+    """43 characters, RFC 7636's least, by a key of our own: what it signs is worth nothing elsewhere."""
+    key = hmac.digest(client.client_secret.encode(), _KEY, hashlib.sha256)
+    return _text(hmac.digest(key, content.encode(), hashlib.sha256))
 
 
 def _text(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
-
-
-def _bytes(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

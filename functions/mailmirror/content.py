@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import unquote
 
-from mailmirror.attachments import Found, Place, content_id, is_named, protection, that_fit
+from mailmirror.attachments import Found, Node, Place, content_id, is_named, parameters, protection, that_fit
 from mailmirror.charset import decode
 from mailmirror.headers import read_headers
 from mailmirror.model import Attachment, Headers, Protection
-from mailmirror.payload import Node, parameters
 
 # With headers and attachments leaves room for 10,000 label ids in a document below 1 MiB.
 INLINE_BYTES = 200_000
@@ -70,7 +69,6 @@ class Content:
         text: HTML among it has no plain form and is rendered.
         html: what is plain among it has no other form; empty without any HTML.
         files: those that fit into a document.
-        truncated: the fields that do not hold all.
     """
 
     headers: Headers = field(default_factory=Headers)
@@ -94,14 +92,13 @@ def read_content(payload: object) -> Content:
         if tree.cut or any(_is_lost(part) for part in parts)
     ]
     fitting, more = that_fit(tree.found, _references(tree.found, html))
-    left_out = [*truncated, *lost, *more, *(["attachments"] if tree.cut else [])]
     return Content(
         headers=headers,
         text=tuple(tree.text),
         html=html,
         files=tuple(File(attachment, _part(node)) for attachment, node in fitting),
         protection=tree.protection,
-        truncated=tuple(dict.fromkeys(left_out)),
+        truncated=tuple(dict.fromkeys([*truncated, *lost, *more, *(["attachments"] if tree.cut else [])])),
     )
 
 

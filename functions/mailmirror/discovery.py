@@ -67,14 +67,7 @@ class Missed:
 
 @dataclass(slots=True)
 class Found:
-    """What became of the people listed.
-
-    Attributes:
-        connected: now, or would be.
-        confirmed: connected before.
-        next: where to go on; None when all are done.
-        problem: why the listing broke off at `next`.
-    """
+    """What became of the people listed; `next`: where to go on, if anywhere; `problem`: why it broke off there."""
 
     connected: list[MailboxId] = field(default_factory=list)
     confirmed: list[MailboxId] = field(default_factory=list)
@@ -114,14 +107,15 @@ class Discovery:
         found = Found()
         while True:
             try:
-                page = self._list(crowd, place.page_token)
+                list_page = self.directory.members if crowd.kind == "group" else self.directory.users
+                page = list_page(crowd.name, place.page_token)
             except MailmirrorError as error:
                 if not found.people:
                     raise
                 found.next, found.problem = place, f"{error} {error.action}"
                 return found
             # In our own order: the place holds when the page is listed again in another.
-            for person in sorted(_once(page).values(), key=_address):
+            for person in sorted(_once(page).values(), key=lambda person: person.address):
                 if person.address <= place.after:
                     continue
                 if found.people and self.clock.now() >= deadline:
@@ -135,11 +129,6 @@ class Discovery:
             if self.clock.now() >= deadline:
                 found.next = place
                 return found
-
-    def _list(self, crowd: Crowd, page_token: str | None) -> PeoplePage:
-        if crowd.kind == "group":
-            return self.directory.members(crowd.name, page_token)
-        return self.directory.users(crowd.name, page_token)
 
     def _take(self, person: Person, found: Found) -> None:
         if person.standing != "active":
@@ -177,7 +166,3 @@ def _once(page: PeoplePage) -> dict[MailboxId, Person]:
         if person.standing == "active" or person.address not in people:
             people[person.address] = person
     return people
-
-
-def _address(person: Person) -> MailboxId:
-    return person.address

@@ -70,14 +70,9 @@ def changes(before: Value, after: Value) -> dict[str, Any]:
 
 @cache
 def _fields(cls: Any) -> list[tuple[str, str, Any]]:
-    """Return attributes, their fields and types."""
     return [(field.name, field_name(field.name), field.type) for field in dataclasses.fields(cls)]
 
 
 def from_document(cls: type[Value], document: Document) -> Value:
-    """Return the value of a document; fields absent or null take their defaults.
-
-    Raises:
-        KeyError: one has none: Mailmirror did not write it.
-    """
+    """Return the value of a document; fields absent or null take their defaults. Raises `KeyError`: one has none."""
     return _converter.structure({name: field for name, field in document.items() if field is not None}, cls)

@@ -25,7 +25,7 @@ class Errand:
 
     Attributes:
         deadline: no slice begins after it.
-        hint, noticed_at: a notification's history id, 0 without one, and time.
+        hint, noticed_at: a notification's.
         runs: move a run on, too, not only start it.
         purges: move a purge on, which takes long and the right to delete tokens.
         renew: watch and label list, even if still good.
@@ -51,10 +51,9 @@ class Turn:
     Attributes:
         status: `done`; `unfinished` or `purging`, a continuation is to be published; `held`, another worker has the
             lease and will see the hint; `stopped` or `purged`, as was wanted; or why nothing was done.
-        messages, threads: changed.
-        units, rejected: of quota spent, and calls refused for it.
+        rejected: calls refused for quota.
         lag: seconds from the notification to the commit that answered it.
-        parked: messages; None if the lease was not taken.
+        parked: None if the lease was not taken.
     """
 
     status: Status

@@ -13,8 +13,8 @@ from math import ceil
 
 from mailmirror import planner
 from mailmirror.errors import InvalidInput
-from mailmirror.model import MailboxId, MessageId, ThreadId
-from mailmirror.planner import Item, Way
+from mailmirror.model import MailboxId, ThreadId
+from mailmirror.planner import Item
 from mailmirror.ports import Gmail
 from mailmirror.quota import bucket
 
@@ -38,12 +38,7 @@ MINUTES_A_DAY = 24 * 60
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What Gmail says of a mailbox for a few units.
-
-    Attributes:
-        sizes: listed messages of each listed thread, the newest thread first.
-        complete: the whole mailbox was listed.
-    """
+    """What Gmail says of a mailbox; `sizes`: listed messages of each listed thread."""
 
     messages: int
     threads: int
@@ -66,12 +61,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What the first sync of a mailbox takes: Gmail's quota, how long that takes to be granted, Firestore's documents.
-
-    Attributes:
-        complete: all messages were listed; else what depends on threads' sizes is extrapolated.
-        assumptions: what is not known, in sentences.
-    """
+    """What the first sync of a mailbox takes; what depends on threads' sizes is extrapolated unless `complete`."""
 
     complete: bool
     messages: Figure
@@ -89,7 +79,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A deployment's settings: the quota's (one user's; of a day for runs), a turn's time, and whether with bodies."""
+    """A deployment's settings."""
 
     prices: Mapping[str, int]
     units_per_minute: int
@@ -205,9 +195,7 @@ def _fetching(seen: Survey, prices: Mapping[str, int]) -> tuple[int, str]:
 
 def _items(sizes: Sequence[int], prices: Mapping[str, int]) -> list[Item]:
     get, whole = prices["users.messages.get"], prices["users.threads.get"]
-    ids: tuple[MessageId, ...] = ("",)
-    ways: dict[bool, Way] = {False: "messages", True: "thread"}
-    return [Item("", ids * size, way=ways[size * get > whole]) for size in sizes]
+    return [Item("", ("",) * size, way="thread" if size * get > whole else "messages") for size in sizes]
 
 
 def _slices(seen: Survey, terms: Terms) -> int:
@@ -217,7 +205,7 @@ def _slices(seen: Survey, terms: Terms) -> int:
     for first in range(0, len(items), planner.PLAN_THREADS):
         rest = items[first : first + planner.PLAN_THREADS]
         while rest:
-            rest = rest[planner.take(rest, terms.prices, units=units, max_messages=planner.GROUP_FETCHES) :]
+            rest = rest[planner.take(rest, terms.prices, units=units) :]
             slices += 1
     return slices
 

@@ -20,29 +20,14 @@ UNLEASED = frozenset({"hint", "policy", "watch", "request", "wanted", "announced
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What a commit stores besides its writes.
-
-    Attributes:
-        held: lease, without its new version, and state after it.
-        fields: of the mailbox document to set; empty: none.
-    """
+    """What a commit stores besides its writes: the lease, without its new version, and fields of the mailbox."""
 
     held: Held
     fields: Document
 
 
 def take(current: Lease | None, *, owner: str, now: datetime, expires_at: datetime) -> Lease:
-    """Return the lease as an acquisition stores it.
-
-    Args:
-        current: None when nobody ever had it.
-        owner: takes it.
-        now: decides whether another's has expired.
-        expires_at: until when it holds.
-
-    Raises:
-        LeaseHeld: another worker holds it.
-    """
+    """Return the lease as an acquisition stores it. Raises `LeaseHeld`."""
     if current is None:
         return Lease(owner=owner, token=1, expires_at=expires_at)
     if not current.free(now):
@@ -51,11 +36,7 @@ def take(current: Lease | None, *, owner: str, now: datetime, expires_at: dateti
 
 
 def prepare(held: Held, mailbox: Mailbox, writes: Sequence[Write], *, expires_at: datetime, release: bool) -> Commit:
-    """Work out what a commit stores: the changed fields of the state, and the lease with their revision.
-
-    Raises:
-        ValueError: more writes than a commit can have, by mistake.
-    """
+    """Work out what a commit stores. Raises `ValueError`: more writes than it can have, by mistake."""
     changed = {
         name: value
         for name, value in changes(held.mailbox, mailbox).items()
@@ -68,8 +49,7 @@ def prepare(held: Held, mailbox: Mailbox, writes: Sequence[Write], *, expires_at
         raise ValueError(f"A commit has at most {MAX_WRITES} writes, lease and mailbox included; this one has {count}.")
     owner = "" if release else held.lease.owner
     lease = Lease(owner, held.lease.token, expires_at, revision)
-    state = mailbox if mailbox.revision == revision else replace(mailbox, revision=revision)
-    return Commit(Held(lease, state, held.taken_over), fields)
+    return Commit(Held(lease, replace(mailbox, revision=revision), held.taken_over), fields)
 
 
 def stored(lease: Lease | None, wanted: Lease) -> bool:

@@ -14,7 +14,7 @@ from mailmirror.mirror import CROWDED, OUTDATED, Bring, Edit, Refresh, Relabel, 
 from mailmirror.model import Failed, Gone, HistoryId, LabelId, Message, MessageId, Origin, Parked, Thread, ThreadId
 from mailmirror.parked import DEADLY
 from mailmirror.quota import DEAREST_GET
-from mailmirror.slice import MIRROR_WRITES
+from mailmirror.slice import MIRROR_WRITES, Slice
 
 LATE = "Gmail named this message but does not find it yet."
 # messages.get may find a message seconds after history.
@@ -35,19 +35,22 @@ class Fetched:
     edits: list[Edit] = field(default_factory=list)
 
     def add(self, other: "Fetched") -> None:
-        """Take in what became of others."""
+        """Add others."""
         self.messages += other.messages
         self.gone |= other.gone
         self.parked += other.parked
         self.edits += other.edits
 
-    def park_refused(self, hold: Hold, sheet: Sheet) -> None:
-        """Park what was read and not mirrored."""
+    def slices(self, hold: Hold, sheet: Sheet, edits: Sequence[Edit]) -> list[Slice]:
+        """Return what edits make of a sheet, new labels mirrored before, and park what was read and not mirrored."""
+        bring_labels(hold, _carried(edits))
+        parts = sheet.slices(edits)
         while sheet.outdated:
             message_id = sheet.outdated.pop()
             self.park(hold, message_id, sheet.place(message_id) or "", OUTDATED)
         while sheet.crowded:
             self.park(hold, *sheet.crowded.popitem(), CROWDED)
+        return parts
 
     def settled(self) -> list[MessageId]:
         """Return what need not be tried again."""
@@ -77,9 +80,8 @@ def most_fetches(hold: Hold) -> int:
 def fetch_messages(hold: Hold, wanted: Mapping[MessageId, ThreadId], *, origin: Origin, late: bool = False) -> Fetched:
     """Fetch messages; one by one while workers keep dying, to show which is deadly.
 
-    Args:
-        late: history just announced them: one not found is tried once more and then parked, not gone. Its deletion in
-            history unparks it.
+    `late`: history just announced them: one not found is tried once more and then parked, not gone. Its deletion in
+    history unparks it.
     """
     if not hold.careful:
         return _fetch(hold, wanted, origin=origin, late=late)
@@ -93,9 +95,6 @@ def fetch_messages(hold: Hold, wanted: Mapping[MessageId, ThreadId], *, origin: 
 
 
 def _fetch(hold: Hold, wanted: Mapping[MessageId, ThreadId], *, origin: Origin, late: bool) -> Fetched:
-    result = Fetched(origin)
-    if not wanted:
-        return result
     answers = _ask(hold, list(wanted))
     missing = [message_id for message_id in wanted if isinstance(answers[message_id], Gone)]
     if missing and late:
@@ -168,14 +167,7 @@ def deleted_since(hold: Hold, start: HistoryId) -> set[MessageId]:
 
 def open_sheet(hold: Hold, known: Mapping[ThreadId, Thread], looked_up: Iterable[ThreadId], origin: Origin) -> Sheet:
     """Return a sheet under this lease; see `Sheet`."""
-    return Sheet(
-        known,
-        policy=hold.policy,
-        origin=origin,
-        now=hold.clock.now(),
-        looked_up=looked_up,
-        wary=hold.wary,
-    )
+    return Sheet(known, policy=hold.policy, origin=origin, now=hold.clock.now(), looked_up=looked_up, wary=hold.wary)
 
 
 def look_up(hold: Hold, sheet: Sheet, threads: Set[ThreadId], messages: Iterable[MessageId] = ()) -> None:
@@ -198,8 +190,7 @@ def look_up_fetched(hold: Hold, sheet: Sheet, fetched: Fetched) -> None:
     look_up(hold, sheet, {message.thread_id for message in fetched.messages}, ids)
 
 
-def carried(edits: Iterable[Edit]) -> set[LabelId]:
-    """Return the labels that edits put on messages."""
+def _carried(edits: Iterable[Edit]) -> set[LabelId]:
     label_ids: set[LabelId] = set()
     for edit in edits:
         match edit:

@@ -22,7 +22,7 @@ from mailmirror.errors import InvalidInput, NotMirrored, UnknownMailbox
 from mailmirror.model import EPOCH, Entry, Headers, Mailbox, MailboxId, Message, Query, Thread, ThreadId
 from mailmirror.policy import read_time
 from mailmirror.ports import Store
-from mailmirror.slice import Document, weigh
+from mailmirror.slice import Document, Path, weigh
 from mailmirror.threads import thread_document
 
 # Of one answer.
@@ -38,7 +38,6 @@ Place = tuple[datetime, str]
 # Of a message or thread, and its document.
 ID = re.compile(r"[0-9A-Za-z]{1,128}")
 _TEXT = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,320}")
-_LIMIT = re.compile(r"[1-9][0-9]?|100")
 _HEADERS = ("id", "threadId", "internalDate", "headers")
 _PAGES = ("limit", "pageToken", "fields")
 _CONDITIONS = ("label", "unread", "from", "to", "after", "before")
@@ -101,14 +100,20 @@ def once(given: Mapping[str, Sequence[str]], names: Sequence[str]) -> dict[str, 
     return {name: values[0] for name, values in given.items()}
 
 
+def limit(given: Mapping[str, str], default: str, most: int) -> int:
+    """Return the parameter of this name. Raises `InvalidInput`."""
+    text = given.get("limit", default)
+    if not re.fullmatch("[1-9][0-9]{0,2}", text) or int(text) > most:
+        raise InvalidInput(f"limit must be a number from 1 to {most}.")
+    return int(text)
+
+
 def read_ask(kind: Kind, given: Mapping[str, Sequence[str]]) -> Ask:
     """Return what parameters ask for. Raises `InvalidInput`: not understood, or given twice."""
     one = once(given, NAMES[kind])
-    unread, limit, thread = one.get("unread"), one.get("limit", "50"), one.get("thread")
+    unread, thread = one.get("unread"), one.get("thread")
     if unread not in (None, "true", "false"):
         raise InvalidInput("unread must be true or false.")
-    if not _LIMIT.fullmatch(limit):
-        raise InvalidInput(f"limit must be a number from 1 to {MAX_LIMIT}.")
     if thread is not None and not ID.fullmatch(thread):
         raise InvalidInput("thread must be a thread id.")
     for name in ("label", "from", "to"):
@@ -126,7 +131,7 @@ def read_ask(kind: Kind, given: Mapping[str, Sequence[str]]) -> Ask:
         since=read_time("after", one["after"]) if "after" in one else None,
         before=read_time("before", one["before"]) if "before" in one else None,
         thread=thread,
-        limit=int(limit),
+        limit=limit(one, "50", MAX_LIMIT),
         after=_place(one["pageToken"]) if "pageToken" in one else None,
         fields=fields,
     )
@@ -139,6 +144,14 @@ def readable(store: Store, address: str) -> Mailbox:
     if mailbox is None:
         raise UnknownMailbox(f"Mailbox {name} is not connected.")
     return mailbox
+
+
+def mirrored(store: Store, mailbox: MailboxId, path: Path) -> Document:
+    """Return a thread or a message. Raises `NotMirrored`."""
+    found = store.documents(mailbox, [path]) if ID.fullmatch(path[1]) else {}
+    if path not in found:
+        raise NotMirrored(f"The mirror of {mailbox} has no {path[0][:-1]} of this id.")
+    return found[path]
 
 
 def picked(document: Document, fields: tuple[str, ...]) -> Document:
@@ -180,11 +193,8 @@ class Finding:
     def thread(self, address: str, thread_id: ThreadId, ask: Ask) -> tuple[Document, Page]:
         """Return a thread, and its messages, the oldest first. Raises `NotMirrored`."""
         name = readable(self._store, address).email_address
-        path = ("threads", thread_id)
-        found = self._store.documents(name, [path]) if ID.fullmatch(thread_id) else {}
-        if path not in found:
-            raise NotMirrored(f"The mirror of {name} has no thread of this id.")
-        return found[path], _Search(self._store, name, ask).within(found[path])
+        found = mirrored(self._store, name, ("threads", thread_id))
+        return found, _Search(self._store, name, ask).within(found)
 
 
 @dataclass(slots=True)
@@ -201,7 +211,7 @@ class _Search:
     def page(
         self, query: Query, given: Callable[[list[Document]], Iterator[Document | None]], *, exact: bool = False
     ) -> Page:
-        """Return what `given` makes of each document, without None, which is rare if the query is `exact`."""
+        """What `given` makes of each document, without None, which is rare if the query is `exact`."""
         ask, found = self.ask, list[Document]()
         query = replace(query, after=ask.after)
         while True:
@@ -218,7 +228,6 @@ class _Search:
             query = replace(query, after=place)
 
     def within(self, thread: Document) -> Page:
-        """Return a thread's messages."""
         ask, found = self.ask, list[Document]()
         places = sorted((entry["internalDate"], name) for name, entry in thread["messages"].items())
         left = [place for place in places if ask.after is None or place > ask.after]
@@ -237,23 +246,19 @@ class _Search:
         return Page(found, None)
 
     def look(self, document: Document) -> None:
-        """Count a document."""
         self.documents += 1
         self.bytes += weigh(document)
 
     def enough(self, found: list[Document]) -> bool:
-        """Return whether an answer is full, or took enough."""
         return len(found) == self.ask.limit or self.documents >= MAX_LOOKED_AT or self.bytes >= MAX_BYTES
 
     def messages(self, chunk: list[Document]) -> Iterator[Document | None]:
-        """Yield messages that fit."""
         ask = self.ask
         for message, given in zip(chunk, self.labelled(chunk), strict=True):
             to = ask.to is None or _went_to(ask.to, message)
             yield given if to and (ask.sender is None or _wrote(ask.sender, message)) else None
 
     def labelled(self, chunk: list[Document]) -> Iterator[Document | None]:
-        """Yield documents whose labels fit."""
         for document in chunk:
             labels = set(document["labelIds"])
             fits = labels.issuperset(self.ask.labels) and labels.isdisjoint(self.ask.without)
@@ -282,7 +287,6 @@ class _Search:
         return given if ask.to is None or ask.sender is None or self.wrote_in(thread) else None
 
     def leads(self, message: Document) -> bool:
-        """Return whether its thread is given at such a message."""
         return _wrote(self.ask.sender, message) if self.ask.to is None else _went_to(self.ask.to, message)
 
     def wrote_in(self, thread: Document) -> bool:
@@ -307,7 +311,6 @@ class _Search:
 
 
 def _led(ask: Ask) -> Query:
-    """Return the query for messages by one condition."""
     query = Query("messages", "internalDate")
     if ask.thread is not None:
         return replace(query, equal=(("threadId", ask.thread),))

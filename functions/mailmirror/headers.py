@@ -37,19 +37,16 @@ _ADDRESS_LEAST = 45
 _ID = re.compile(r"<([^<>]*+)>")
 _NO_SIGNS = str.maketrans("<>,;", "    ")
 _ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
-# Shortest first: one may fill the room.
-_LISTS = {"reply-to": "headers.replyTo", "to": "headers.to", "cc": "headers.cc", "bcc": "headers.bcc"}
+_LISTS = ("reply-to", "to", "cc", "bcc")
 _TO = frozenset({"headers.to", "headers.cc", "headers.bcc"})
 _SINGLE = frozenset({"from", "subject", "date", "message-id", "in-reply-to", "references"})
 _NO_DATE = (ValueError, TypeError, OverflowError, LookupError, AttributeError)
 
 
 def read_headers(headers: Iterable[tuple[str, str]]) -> tuple[Headers, tuple[str, ...]]:
-    """Return the headers, decoded, and the fields that do not hold all.
+    """Return the headers, decoded, by names in lower case, and the fields that do not hold all.
 
-    Args:
-        headers: names in lower case, and values. The first of a name counts: somebody else added the later ones; only
-            recipients are gathered.
+    The first of a name counts: somebody else added the later ones; only recipients are gathered.
     """
     first: dict[str, str] = {}
     lists: dict[str, list[str]] = {name: [] for name in _LISTS}
@@ -59,24 +56,18 @@ def read_headers(headers: Iterable[tuple[str, str]]) -> tuple[Headers, tuple[str
         elif name in _SINGLE:
             first.setdefault(name, value)
     reader = _Reader()
-    subject = reader.subject(first.get("subject", ""))
-    message_id = reader.message_id(first.get("message-id", ""))
-    in_reply_to = reader.in_reply_to(first.get("in-reply-to", ""))
-    references = reader.references(first.get("references", ""))
-    date = reader.date(first.get("date", ""))
-    from_ = reader.author(first.get("from", ""))
-    people = {name: reader.people(field, lists[name]) for name, field in _LISTS.items()}
+    # In this order: each takes of the room, and a list may fill it.
     read = Headers(
-        from_=from_,
-        to=people["to"],
-        cc=people["cc"],
-        bcc=people["bcc"],
-        reply_to=people["reply-to"],
-        subject=subject,
-        date=date,
-        message_id=message_id,
-        in_reply_to=in_reply_to,
-        references=references,
+        subject=reader.subject(first.get("subject", "")),
+        message_id=reader.message_id(first.get("message-id", "")),
+        in_reply_to=reader.in_reply_to(first.get("in-reply-to", "")),
+        references=reader.references(first.get("references", "")),
+        date=reader.date(first.get("date", "")),
+        from_=reader.author(first.get("from", "")),
+        reply_to=reader.people("headers.replyTo", lists["reply-to"]),
+        to=reader.people("headers.to", lists["to"]),
+        cc=reader.people("headers.cc", lists["cc"]),
+        bcc=reader.people("headers.bcc", lists["bcc"]),
     )
     return read, tuple(reader.truncated)
 

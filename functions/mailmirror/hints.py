@@ -37,8 +37,7 @@ class Pass(Protocol):
 def reach(hold: Hold, hint: HistoryId, catch_up: Pass, *, release: bool) -> bool:
     """Catch up until the cursor reaches a hint; return whether the last pass is complete.
 
-    `hint`: 0 if there is none; the mailbox may have a higher one. `release`: then give the lease back. Raises
-    `HistoryLag`: history does not show it yet.
+    `release`: then give the lease back. Raises `HistoryLag`: history does not show it yet.
     """
     target = max(hint, hold.mailbox.hint)
     for wait in (0.0, *LAG_WAITS):
@@ -59,8 +58,7 @@ def reach(hold: Hold, hint: HistoryId, catch_up: Pass, *, release: bool) -> bool
     if not complete or _run_due(hold):
         if target > hold.mailbox.hint:
             # It will be acknowledged: whoever goes on has to know it.
-            address = hold.mailbox.email_address
-            hold.store.raise_hint(address, target, hold.clock.now() + hold.pace.lease)
+            hold.store.raise_hint(hold.mailbox.email_address, target, hold.clock.now() + hold.pace.lease)
             hold.refresh()
         return complete
     raise HistoryLag(f"Gmail's history does not show {target} yet.")
@@ -71,9 +69,7 @@ def between_slices(hold: Hold, catch_up: Pass) -> bool:
     run, hint = hold.mailbox.active_run, hold.mailbox.hint
     # A listing is compared with a mirror at least as new.
     comparing = run is not None and run.stage == "planning" and not run.plan_after
-    complete = True
-    if hint > hold.mailbox.cursor or comparing:
-        complete = catch_up()
+    complete = catch_up() if hint > hold.mailbox.cursor or comparing else True
     if complete and hint > hold.mailbox.cursor and _dropped(hold, hint):
         complete = catch_up()
     return complete

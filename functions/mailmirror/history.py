@@ -24,10 +24,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class NetChange:
-    """What a stretch of history did to one message, from record `first` to `last`, `steps` in order.
-
-    `told`: the labels that records tell, None if none does.
-    """
+    """What records `first` to `last` did to one message, and the labels they tell, if any."""
 
     message_id: MessageId
     thread_id: ThreadId
@@ -49,8 +46,6 @@ def replay(labels: frozenset[LabelId], steps: Iterable[Step], *, after: HistoryI
 
 class _Tally:
     """A net change while records are read."""
-
-    __slots__ = ("added", "deleted", "first", "last", "steps", "thread_id", "told")
 
     def __init__(self, ref: MessageRef, record_id: HistoryId) -> None:
         self.thread_id = ref.thread_id

@@ -36,14 +36,14 @@ from mailmirror.ports import Blobs
 WITHHELD = "Gmail named a part of this message's text and does not have it."
 # An attachment is written by such pieces.
 PIECE_BYTES = 256 * 1024
-# Of an object a document has, beside its name twice: `gs://`, a bucket's name, framing.
-_URI_BYTES = 270
+# Of an object a document has, beside its mailbox twice: `gs://`, a bucket's name, framing, the digest twice.
+_URI_BYTES = 400
 _BODY_FIELDS = frozenset({"body.text", "body.html"})
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a deployment keeps: all content, or neither body nor attachments; whether attachments' bytes, too."""
+    """What a deployment keeps."""
 
     content: ContentKept = "full"
     attachments: AttachmentsKept = "none"
@@ -61,13 +61,7 @@ class Keeper:
         renew: Callable[[], None],
         writing: Callable[[MessageId, str], None],
     ) -> None:
-        """Keep the messages that a policy wants.
-
-        Args:
-            blobs: without it bodies are cut.
-            renew: the lease, before anything that takes time.
-            writing: told a message and an object's name right before that is written.
-        """
+        """`renew` the lease before anything that takes time, tell `writing` an object's name right before that."""
         self._mailbox = mailbox
         self._policy = policy
         self._blobs = blobs
@@ -151,16 +145,15 @@ class Keeper:
     ) -> Iterator[Attachment]:
         room = ATTACHMENTS_BYTES - sum(weigh_attachment(file.attachment) for file in files)
         for file in files:
-            room -= _URI_BYTES + 2 * bucket.name_bytes if bucket is not None else 0
+            room -= _URI_BYTES + 2 * len(self._mailbox.encode())
             uri = None if bucket is None or room < 0 else self._write(file, fetch, bucket)
             yield replace(file.attachment, uri=uri)
 
     def _write(self, file: File, fetch: Callable[[str], bytes | None], bucket: "_Bucket") -> str | None:
-        part = file.part
-        data: bytes | None = part.data
-        if part.attachment_id:
+        data: bytes | None = file.part.data
+        if file.part.attachment_id:
             self._renew()
-            data = fetch(part.attachment_id)
+            data = fetch(file.part.attachment_id)
         data = given(file.attachment, data)
         if data is None:
             return None
@@ -174,10 +167,6 @@ class _Bucket:
     renewing: Callable[[Iterable[bytes]], Iterator[bytes]]
     writing: Callable[[str], None]
     uris: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def name_bytes(self) -> int:
-        return len(self.mailbox.encode()) + 65
 
     def put(self, digest: str, pieces: Iterable[bytes], content_type: str, *, gzip: bool = False) -> str:
         name = f"{self.mailbox}/{digest}"
@@ -206,7 +195,6 @@ class _Beginning:
 
 
 def _json(plain: Iterable[str], html: Iterable[str]) -> Iterator[bytes]:
-    """A body's object; its texts are asked for one after the other."""
     yield b'{"text": "'
     yield from map(_escaped, plain)
     yield b'", "html": "'

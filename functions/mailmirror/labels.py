@@ -71,10 +71,9 @@ def refresh(
 
     Args:
         used: labels that messages carry; one not listed is remembered, and asked for once; one taken off is doubted.
-        deleted: those not listed that their user seems to have deleted.
+        deleted: those that their user seems to have deleted.
 
-    Returns:
-        What has to be written, and what is known from now on.
+    Returns what has to be written, and what is known from now on.
     """
     documents = {label.id: to_document(label) for label in listed}
     prints = {label_id: _fingerprint(document) for label_id, document in documents.items()}

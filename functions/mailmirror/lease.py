@@ -12,10 +12,11 @@ from typing import Any
 from mailmirror import mailboxes, parked, planner
 from mailmirror.documents import to_document
 from mailmirror.errors import NEEDS_SOMEBODY, DocumentExists, LeaseLost, UnknownMailbox
+from mailmirror.fence import UNLEASED
 from mailmirror.keep import Keeper, Kept
-from mailmirror.model import Counts, Delta, Mailbox, MessageId, Origin, Parked, Policy, Receipt, ThreadId
+from mailmirror.model import Counts, Delta, Mailbox, MessageId, Origin, Parked, Receipt, ThreadId
 from mailmirror.objects import Objects
-from mailmirror.ports import Blobs, Clock, GmailAccounts, Keep, Store
+from mailmirror.ports import Blobs, Clock, GmailAccounts, Store
 from mailmirror.slice import MAX_WRITES, Document, Path, Slice, Write
 
 # After so many takeovers a worker takes one message at a time and says which first.
@@ -34,7 +35,7 @@ STALLED_AFTER = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long a lease lasts, a mailbox goes without a look, and deltas are kept."""
+    """How long a lease lasts, a mailbox goes without a look, a delta is kept."""
 
     lease: timedelta = timedelta(seconds=120)
     quiet: timedelta = timedelta(minutes=15)
@@ -42,15 +43,7 @@ class Pace:
 
 
 class Hold:
-    """A held lease and what was done under it.
-
-    Attributes:
-        policy: within what the deployment keeps, as last read.
-        keeper: None where no bodies are mirrored.
-    """
-
-    policy: Policy
-    keeper: Keep | None
+    """A held lease and what was done under it; `policy` is within what the deployment keeps, as last read."""
 
     def __init__(
         self,
@@ -63,7 +56,7 @@ class Hold:
         mailbox: Mailbox,
         owner: str,
     ) -> None:
-        """Take the lease and open Gmail with the stored budget. Raises `LeaseHeld`."""
+        """Take the lease. Raises `LeaseHeld`."""
         now = clock.now()
         self.store = store
         self.blobs = blobs
@@ -97,15 +90,14 @@ class Hold:
 
     @property
     def mailbox(self) -> Mailbox:
-        """As of the last commit; hint, policy, watch, request, wanted as last read."""
+        """As of the last commit; what is `UNLEASED` as last read."""
         return self._held.mailbox
 
     @property
     def parked(self) -> dict[MessageId, Parked]:
         """Read at first use."""
         if self._parked is None:
-            address = self.mailbox.email_address
-            items = self.store.parked(address) if self.mailbox.counts.parked else []
+            items = self.store.parked(self.mailbox.email_address) if self.mailbox.counts.parked else []
             self._parked = {item.id: item for item in items}
         return self._parked
 
@@ -115,17 +107,8 @@ class Hold:
         fresh = self.store.mailbox(address)
         if fresh is None:
             raise UnknownMailbox(f"Mailbox {address} was removed.")
-        self._held = replace(
-            self._held,
-            mailbox=replace(
-                self.mailbox,
-                hint=fresh.hint,
-                policy=fresh.policy,
-                watch=fresh.watch,
-                request=fresh.request,
-                wanted=fresh.wanted,
-            ),
-        )
+        unleased: dict[str, Any] = {name: getattr(fresh, name) for name in UNLEASED}
+        self._held = replace(self._held, mailbox=replace(self.mailbox, **unleased))
         self._go_by_policy()
 
     def documents(self, paths: Sequence[Path]) -> dict[Path, Document]:
@@ -155,8 +138,7 @@ class Hold:
 
         Args:
             mailbox: its cursor is not lower than the stored one, except with a new signpost.
-            part: the mirror's documents and the delta's changes; `writes` are others.
-            park, unpark: messages that failed, and that need not be tried again.
+            unpark: what need not be tried again.
 
         Raises:
             LeaseLost: another worker took the lease; nothing was written or deleted.
@@ -165,10 +147,9 @@ class Hold:
         """
         part = part or Slice()
         unpark = [message_id for message_id in unpark if message_id in self.parked]
-        if len(part.writes) + len(writes) + len(park) + len(unpark) > MAX_WRITES - OWN_WRITES:
-            mailbox, part, unpark = self._ahead(
-                mailbox, part, unpark, origin, MAX_WRITES - OWN_WRITES - len(writes) - len(park)
-            )
+        room = MAX_WRITES - OWN_WRITES - len(writes) - len(park)
+        if len(part.writes) + len(unpark) > room:
+            mailbox, part, unpark = self._ahead(mailbox, part, unpark, origin, room)
         objects = self._objects
         leaving = {} if objects is None else objects.leaving(part.deleted_blobs, release=release)
         now = self.clock.now()
@@ -197,8 +178,7 @@ class Hold:
             # Which deployment is later nobody knows: a run follows.
             changed["content"] = "mixed"
         if release and (self.ran or mailbox.active_run is None):
-            # A turn that ends, and moved the run if any, shows that its worker survives; not so a commit before a
-            # deadly message.
+            # Its worker survives; not so a commit before a deadly message.
             changed |= {"takeovers": 0, "suspect": {}}
         if changed:
             mailbox = replace(mailbox, **changed)
@@ -261,8 +241,7 @@ class Hold:
         self.keeper = self._keeper() if self.policy.bodies else None
 
     def _keeper(self) -> Keeper:
-        address = self.mailbox.email_address
-        return Keeper(address, self.policy, self.blobs, self.kept, self.keep, self._writing)
+        return Keeper(self.mailbox.email_address, self.policy, self.blobs, self.kept, self.keep, self._writing)
 
     def _writing(self, message_id: MessageId, name: str) -> None:
         if self._objects is not None:
@@ -270,9 +249,7 @@ class Hold:
 
     def _write(self, mailbox: Mailbox, writes: Sequence[Write] = (), *, release: bool = False) -> None:
         now = self.clock.now()
-        phase = mailboxes.phase(mailbox, now)
-        if phase != mailbox.phase:
-            mailbox = replace(mailbox, phase=phase)
+        mailbox = replace(mailbox, phase=mailboxes.phase(mailbox, now))
         stored = self._held.mailbox
         # A past due time, or the crash net of an earlier commit, must not stay.
         due_soon = now < stored.next_due_at <= now + self.pace.quiet

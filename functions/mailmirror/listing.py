@@ -48,7 +48,6 @@ def history_row(thread_id: ThreadId, history_id: HistoryId) -> str:
 
 
 def _end(thread_id: ThreadId) -> str:
-    """What comes after a thread's rows and before the next one's."""
     return f"{thread_id} \U0010ffff"
 
 
@@ -58,10 +57,9 @@ def _span(text: str) -> tuple[str, MessageId, MessageId] | None:
 
 
 class Pages:
-    """A complete listing."""
+    """A complete listing, in pages of rows divided by line ends."""
 
     def __init__(self, texts: Sequence[str], *, part_rows: int = PART_ROWS) -> None:
-        """Take the pages as listed, rows divided by line ends."""
         self._texts = texts
         self._part_rows = part_rows
         # The rows of the threads after `_after` up to `_upto`, None: the last.
@@ -158,11 +156,9 @@ def page_path(run: Run, number: int) -> Path:
 
 
 def next_page(hold: Hold, run: Run) -> tuple[Run, list[Write]]:
-    """List one more page.
+    """List one more page; return the run after it, and its document.
 
-    Returns:
-        The run after it, and its document. A refused page token starts again; older documents stay, before
-        `first_page`, until the run is closed.
+    A refused page token starts again; older documents stay, before `first_page`, until the run is closed.
     """
     label_ids = _scopes(run)[run.scope]
     if run.page_token is None and not _lists(hold, run, label_ids):
@@ -181,7 +177,6 @@ def next_page(hold: Hold, run: Run) -> tuple[Run, list[Write]]:
 
 
 def _scopes(run: Run) -> list[tuple[LabelId, ...]]:
-    """Return the labels of each listing."""
     policy = run.rule
     if run.listing != "excluded":
         return [(label,) for label in sorted(policy.label_ids)] or [()]
@@ -233,11 +228,7 @@ def _next_scope(hold: Hold, run: Run) -> Run:
 
 
 def read(hold: Hold, run: Run) -> Pages:
-    """Return the listing from its documents: one read for 500 messages.
-
-    Raises:
-        PageTokenExpired: an older version wrote some, which prove nothing.
-    """
+    """Return the listing from its documents. Raises `PageTokenExpired`: an older version's prove nothing."""
     texts: list[str] = []
     for first in range(run.first_page, run.pages, READ):
         hold.keep()

@@ -33,11 +33,7 @@ _ADDRESS = re.compile(r"(?!__.*__$)[^\s/@\ud800-\udfff]+@[^\s/@\ud800-\udfff]+")
 
 
 def mailbox_id(address: object) -> MailboxId:
-    """Return an address in lower case: Gmail's notifications vary.
-
-    Raises:
-        InvalidInput: none, or no document id.
-    """
+    """Return an address in lower case: Gmail's notifications vary. Raises `InvalidInput`."""
     if not isinstance(address, str) or not _ADDRESS.fullmatch(address) or len(address) > 320:
         raise InvalidInput("An e-mail address such as ada@example.com is needed.")
     return address.lower()
@@ -56,11 +52,9 @@ def phase(mailbox: Mailbox, now: datetime) -> Phase:
     run = mailbox.active_run
     if run is None:
         return "live"
-    if run.mode == "first":
-        return "backfilling"
-    if run.mode == "repair" or run.anchor > 0:
+    if run.mode != "first" and (run.mode == "repair" or run.anchor > 0):
         return "recovering"
-    return "backfilling" if run.mode == "policy" else "live"
+    return "backfilling" if run.mode in ("first", "policy") else "live"
 
 
 def at_rest(mailbox: Mailbox) -> bool:
@@ -101,7 +95,6 @@ def next_due(mailbox: Mailbox, now: datetime, *, quiet: timedelta) -> datetime:
 
 
 def _retry(mailbox: Mailbox, now: datetime) -> datetime:
-    """Return when one that waits for somebody is tried again."""
     since = mailbox.problem.since if mailbox.problem is not None else None
     return now + min(max(now - (since or now), REAUTH_FIRST), REAUTH_RETRY)
 
@@ -132,14 +125,12 @@ def connect(
 ) -> tuple[Mailbox, bool]:
     """Connect a mailbox: prove access, create its document, and publish the work that watches and syncs it.
 
-    One that was stopped or lost access goes on from its cursor; a run follows another policy.
+    One that was stopped or lost access goes on from its cursor; a run follows another policy. Returns whether it was
+    created, too.
 
     Args:
-        policy: None keeps the stored one, or takes the default.
+        policy: None keeps the stored one.
         asked_at: when the consent just given was asked for: access is proven, what is stopped stays so.
-
-    Returns:
-        The mailbox, and whether it was created.
 
     Raises:
         AccessRevoked, GmailRejected: no access; nothing was written.
@@ -160,16 +151,17 @@ def connect(
             proven = True
         if existing is None:
             now = clock.now()
+            # After those of a life before: a commit takes over a microsecond.
+            revision = int(now.timestamp() * 1_000_000)
             created = Mailbox(
-                name, created_at=now, watch=Watch(now), next_due_at=now, policy=policy or Policy(), revision=_born(now)
+                name, created_at=now, watch=Watch(now), next_due_at=now, policy=policy or Policy(), revision=revision
             )
             if store.create_mailbox(created):
                 publisher.publish(name, "renew")
                 return created, True
             continue
         if policy is not None and policy != existing.policy:
-            # A run under way may have listed under the policy before; one that waits will under this. In one write: a
-            # policy needs a run.
+            # A run under way may have listed under the policy before; one that waits will under this.
             request = RunRequest(f"policy-{existing.revision}", "policy", clock.now())
             if not store.request_run(existing, existing.pending_request or request, policy=policy):
                 continue
@@ -189,7 +181,7 @@ def connect(
 
 
 def not_purged(store: Store, name: MailboxId, asked_at: datetime | None = None) -> Mailbox | None:
-    """Return a mailbox, if any. Raises `BeingPurged`: it is being deleted, or was after it was asked for."""
+    """Return a mailbox, if any. Raises `BeingPurged`."""
     existing = store.mailbox(name)
     if existing is not None and existing.wanted == "purged":
         raise BeingPurged(f"Mailbox {name} is being deleted.")
@@ -198,11 +190,6 @@ def not_purged(store: Store, name: MailboxId, asked_at: datetime | None = None) 
         if receipt is not None and receipt.purged_at > asked_at:
             raise BeingPurged(f"Mailbox {name} was deleted after it had been asked for.")
     return existing
-
-
-def _born(now: datetime) -> int:
-    """Return a revision after those of a life before: a commit takes over a microsecond."""
-    return int(now.timestamp() * 1_000_000)
 
 
 def _prove_access(accounts: GmailAccounts, name: MailboxId, known: Mailbox | None) -> None:
@@ -278,11 +265,7 @@ def request_run(store: Store, clock: Clock, mailbox: MailboxId, mode: Mode, run_
 
 
 def sweep(store: Store, publisher: Publisher, now: datetime) -> tuple[int, float]:
-    """Publish `sync` for each mailbox that is due: lost notifications and crashes do no harm.
-
-    Returns:
-        How many, and the seconds by which one is late at most.
-    """
+    """Publish `sync` for each mailbox that is due; return how many, and the seconds by which one is late at most."""
     count, overdue = 0, 0.0
     for due in store.due_mailboxes(now):
         publisher.publish(due.mailbox, "sync")

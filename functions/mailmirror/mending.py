@@ -7,16 +7,7 @@ parked.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from mailmirror.fetch import (
-    Fetched,
-    bring_labels,
-    carried,
-    deleted_since,
-    fetch_messages,
-    look_up_fetched,
-    open_sheet,
-    settle,
-)
+from mailmirror.fetch import Fetched, deleted_since, fetch_messages, look_up_fetched, open_sheet, settle
 from mailmirror.lease import Hold
 from mailmirror.mirror import Bring, Confirm, Edit, Refresh, Remove, Strip
 from mailmirror.model import (
@@ -43,7 +34,7 @@ def doubt(hold: Hold, run: Run, fetched: Fetched) -> None:
     if not fetched.gone or listed_at is None or hold.clock.now() - listed_at >= GONE_AFTER:
         return
     told = deleted_since(hold, run.signpost)
-    for message_id in [message_id for message_id in fetched.gone if message_id not in told]:
+    for message_id in [i for i in fetched.gone if i not in told]:
         fetched.doubt(hold, message_id)
 
 
@@ -111,10 +102,7 @@ def delete(
     look_up_fetched(hold, sheet, fetched)
     edits: list[Edit] = [Bring(message) for message in fetched.messages]
     edits += [edit for _, edit in chosen if edit.message_id not in asked or edit.message_id in fetched.gone]
-    bring_labels(hold, carried(edits))
-    parts = sheet.slices(edits)
-    fetched.park_refused(hold, sheet)
-    return parts, fetched.parked
+    return fetched.slices(hold, sheet, edits), fetched.parked
 
 
 def _may_stay(entry: Entry, run: Run) -> bool:

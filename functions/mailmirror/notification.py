@@ -51,11 +51,11 @@ def read_notification(body: bytes) -> Notification:
 def read_work(body: bytes) -> Work:
     """Read the body of a push of `mailbox-work`. Raises `InvalidInput`: malformed."""
     data = _data(_message(body))
-    tasks: dict[object, Task] = {"sync": "sync", "renew": "renew", "purge": "purge"}
-    task = data.get("task")
-    if not isinstance(task, str) or task not in tasks:
-        raise InvalidInput(f"The task must be one of {', '.join(tasks.values())}.")
-    return Work(mailbox_id(data.get("mailbox")), tasks[task])
+    tasks: dict[str, Task] = {"sync": "sync", "renew": "renew", "purge": "purge"}
+    task = tasks.get(str(data.get("task")))
+    if task is None:
+        raise InvalidInput(f"The task must be one of {', '.join(tasks)}.")
+    return Work(mailbox_id(data.get("mailbox")), task)
 
 
 def json_object(body: bytes, what: str) -> Mapping[str, Any]:

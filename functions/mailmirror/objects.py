@@ -32,7 +32,6 @@ class Objects:
     """The objects of one mailbox, under one lease."""
 
     def __init__(self, mailbox: MailboxId, store: Store, blobs: Blobs, renew: Callable[[], None]) -> None:
-        """Begin with nothing in hand; `renew` renews the lease if need be."""
         self._mailbox = mailbox
         self._store = store
         self._blobs = blobs
@@ -41,7 +40,7 @@ class Objects:
         self._in_hand: dict[MessageId, set[str]] = {}
 
     def writing(self, message_id: MessageId, name: str) -> None:
-        """Note that an object is about to be written for a message."""
+        """Note an object about to be written."""
         self._in_hand.setdefault(message_id, set()).add(name)
 
     def leaving(self, message_ids: Sequence[MessageId], *, release: bool) -> dict[str, int]:

@@ -32,12 +32,8 @@ def park(
 ) -> Parked:
     """Return the parked message after one more failure.
 
-    Args:
-        before: None the first time.
-        reason: one sentence, without mail content.
-        now: the next attempt is 1, 4, 16 ... minutes later, at most 6 hours; a failure before it leaves its time.
-        origin: what brought the message; the first failure's stays.
-        deadly: workers died with it in hand.
+    The next attempt is 1, 4, 16 ... minutes later, at most 6 hours; a failure before it leaves its time. `reason`: one
+    sentence, without mail content.
     """
     if before is None:
         return Parked(message_id, thread_id, reason, 1, now, now + FIRST_RETRY, origin, deadly)
@@ -55,7 +51,7 @@ def _wait(attempts: int) -> timedelta:
 
 
 def tried_at(item: Parked) -> datetime:
-    """Return the time of the last attempt: the next is so much later."""
+    """Return the time of the last attempt."""
     return item.next_attempt_at - _wait(item.attempts)
 
 

@@ -31,12 +31,8 @@ PLAN_THREADS = 500
 def decide(
     change: NetChange, entry: Entry | None, policy: Policy, run: Run | None, *, place: ThreadId | None = None
 ) -> Decision:
-    """Return what a net change asks for.
-
-    Args:
-        entry: the message as mirrored.
-        run: the run under way.
-        place: the thread that has it in the mirror; when history names another one, Gmail moved it.
+    """Return what a net change asks for; `place`: the thread that has the message in the mirror; Gmail may have
+    moved it.
 
     What is relabelled and not mirrored is fetched, unless a run lists it; one that enters the policy (out of TRASH,
     say) may not be listed. A policy that does not want all mail most likely leaves it out: fetching would only prove
@@ -92,13 +88,9 @@ def groups(
     max_fetches: int,
     max_changes: int = GROUP_CHANGES,
 ) -> Iterator[Group]:
-    """Cut a page's net changes, as `fold` returns them, into groups in the order of their first records.
-
-    `records` are in the order of their ids.
-    """
+    """Cut a page's net changes, as `fold` returns them, into groups in the order of their first records."""
     ids = [record.id for record in records]
-    start = fetches = 0
-    position = 0
+    start = fetches = position = 0
     for index, change in enumerate(changes):
         wants = fetch[change.message_id] == "fetch"
         if index > start and (fetches + wants > max_fetches or index - start >= max_changes):
@@ -117,7 +109,6 @@ class Item:
     """What a plan says about one thread.
 
     Attributes:
-        get: messages to bring in full.
         stale: the labels of all mirrored ones are to be compared with Gmail's.
         way: messages.get for each of `get`, one threads.get in full, or one for labels only.
         look: mirrored ones listed in another thread, or not listed and touched since the signpost; a messages.get each.
@@ -138,14 +129,13 @@ class Item:
     @property
     def fetches(self) -> bool:
         """Whether it fetches anything."""
-        return bool(self.get or self.look) or self.stale
+        return bool(self.get or self.look or self.stale)
 
 
 def item_units(item: Item, prices: Mapping[str, int]) -> int:
     """Return the quota units an item takes."""
-    singles = len(item.look) + (len(item.get) if item.way == "messages" else 0)
-    whole = prices["users.threads.get"] if item.way != "messages" else 0
-    return singles * prices["users.messages.get"] + whole
+    get = prices["users.messages.get"]
+    return len(item.look) * get + (len(item.get) * get if item.way == "messages" else prices["users.threads.get"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +194,8 @@ def compare(
         look += [i for i in unlisted if i not in extra]
     newest = listed.history_ids.get(thread_id)
     stale = mirrored is not None and bool(wanted) and _stale(newest, mirrored, run)
-    rewritten = wanted if run.mode == "full" else frozenset[MessageId]()
-    strip = [
-        i
-        for i, entry in entries.items()
-        if not policy.bodies and entry.stored != "none" and i not in extra and i not in rewritten
-    ]
+    kept = {*extra, *(wanted if run.mode == "full" else ())}
+    strip = [i for i, entry in entries.items() if not policy.bodies and entry.stored != "none" and i not in kept]
     if not (missing or look or extra or stale or strip):
         return None
     needed = wanted if stale else missing
@@ -239,9 +225,7 @@ def _stale(newest: HistoryId | None, mirrored: Thread, run: Run) -> bool:
     if newest is None:
         # New mail moves a thread out of the pages to come.
         return compares(run)
-    if run.mode == "audit" and newest > mirrored.history_id:
-        return True
-    return 0 < run.anchor < newest
+    return (run.mode == "audit" and newest > mirrored.history_id) or 0 < run.anchor < newest
 
 
 def pack(items: Sequence[Item]) -> str:
@@ -272,6 +256,4 @@ def take(items: Sequence[Item], prices: Mapping[str, int], *, units: int, max_me
 
 def eta(run: Run, done: int, now: datetime) -> datetime | None:
     """Return when fetching ends at the pace so far."""
-    if not done:
-        return None
-    return now + (now - run.started_at) / done * max(0, run.total - done)
+    return now + (now - run.started_at) / done * max(0, run.total - done) if done else None

@@ -6,10 +6,11 @@ mailbox had.
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from mailmirror.errors import InvalidInput
-from mailmirror.model import LabelId, Policy
+from mailmirror.model import EPOCH, LabelId, Policy
 
 _NAMES = ("includeSpamTrash", "drafts", "labelIds", "excludeLabelIds", "since", "newestDays", "bodies")
 # RFC 3339: a time needs a zone.
@@ -19,8 +20,6 @@ _LABEL = re.compile(r"[^\s/\x00-\x1f\ud800-\udfff]{1,255}")
 _MOST_LABELS = 100
 # A hundred years.
 _MOST_DAYS = 36_500
-# No mail is older, and no seconds to ask Gmail by.
-_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def read_policy(given: object) -> Policy | None:
@@ -74,12 +73,11 @@ def read_time(name: str, value: object) -> datetime:
     """Return a time in UTC; a date is its midnight there. Raises `InvalidInput`."""
     found = None
     if isinstance(value, str) and _TIME.fullmatch(value):
-        try:
+        with suppress(ValueError, OverflowError):
             time = datetime.fromisoformat(value.upper())
             found = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
-        except (ValueError, OverflowError):
-            found = None
-    if found is None or found < _FIRST:
+    # No mail is older, and no seconds to ask Gmail by.
+    if found is None or found < EPOCH:
         raise InvalidInput(
             f'{name} must be a date from 1970 on, "2026-01-31" (UTC), or a time, "2026-01-31T09:00:00Z".'
         )
@@ -96,5 +94,4 @@ def _days(value: object) -> int | None:
 
 
 def _shown(text: str) -> str:
-    """Return what to repeat of a text."""
     return ascii(text[:50])

@@ -76,7 +76,6 @@ def purge(hold: Hold, accounts: GmailAccounts, deadline: datetime) -> bool:
 
 
 def _begin(hold: Hold) -> None:
-    """Stop the watch, whatever Gmail says, and store that the purge has begun."""
     refused = _stop_watch(hold, GmailError)
     hold.refresh()
     if refused is not None:

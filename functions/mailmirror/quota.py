@@ -74,12 +74,7 @@ class Budget:
     """A mailbox's token bucket and the units of its day, for one worker at a time: who has the lease."""
 
     def __init__(self, size: Bucket, clock: Clock, stored: Quota | None, *, units_per_day: int | None = None) -> None:
-        """Begin at the level last stored.
-
-        Args:
-            stored: None is full.
-            units_per_day: for runs, from midnight UTC on, live mail included; None: no limit.
-        """
+        """Begin at the level last stored; `units_per_day` is for runs, live mail included."""
         self._size = size
         self._clock = clock
         start = stored or Quota(size.capacity, clock.now())
@@ -99,7 +94,7 @@ class Budget:
 
     @property
     def day_left(self) -> int | None:
-        """The units that runs may still spend today; None: no limit."""
+        """The units that runs may still spend today."""
         return None if self._units_per_day is None else max(0, self._units_per_day - self.level().today)
 
     @property
@@ -114,7 +109,7 @@ class Budget:
 
     @contextmanager
     def sparing(self) -> Iterator[None]:
-        """Leave the reserve to live mail here. It is part of the burst: a long run spends as much as ever."""
+        """Leave the reserve to live mail here."""
         before, self._spares = self._spares, True
         try:
             yield

@@ -17,7 +17,7 @@ from mailmirror import mailboxes
 from mailmirror.attachments import given
 from mailmirror.documents import from_document
 from mailmirror.errors import AttachmentGone, NotMirrored, Throttled
-from mailmirror.finding import ID, Ask, picked, readable
+from mailmirror.finding import Ask, mirrored, picked, readable
 from mailmirror.log import log
 from mailmirror.model import Attachment, Mailbox, MailboxId, MessageId
 from mailmirror.ports import Blobs, Clock, GmailAccounts, Store
@@ -46,9 +46,9 @@ class Messages:
         """Return a message, and None or what its last field, `body`, lacks: the end of that JSON object, by pieces.
 
         Raises:
-            InvalidInput, UnknownMailbox, BeingPurged: the mailbox cannot be read.
             NotMirrored: no such message, or its text is not where it was kept.
-            StoreUnavailable: the store or the bucket did not answer; the bucket also while the text is read.
+            StoreUnavailable: also while the text is read.
+            MailmirrorError: as `readable`.
         """
         name = readable(self._store, address).email_address
         wanted = {"body.text", "body.html"}.intersection(ask.fields)
@@ -56,7 +56,7 @@ class Messages:
             wanted = {"body.text", "body.html"}
         # Whoever writes a message anew may have deleted what its document named a moment ago.
         for _ in range(2):
-            message = _message(self._store, name, message_id)
+            message = mirrored(self._store, name, ("messages", message_id))
             body = message["body"]
             if not wanted or body["stored"] != "storage":
                 return picked(message, ask.fields), None
@@ -74,17 +74,9 @@ class Messages:
         )
 
 
-def _message(store: Store, mailbox: MailboxId, message_id: MessageId) -> Document:
-    path = ("messages", message_id)
-    found = store.documents(mailbox, [path]) if ID.fullmatch(message_id) else {}
-    if path not in found:
-        raise NotMirrored(f"The mirror of {mailbox} has no message of this id.")
-    return found[path]
-
-
-def _object(blobs: Blobs | None, mailbox: MailboxId, uri: str) -> Iterator[bytes] | None:
+def _object(blobs: Blobs | None, mailbox: MailboxId, uri: str | None) -> Iterator[bytes] | None:
     """Return what an object holds, None if not there: another bucket may have been set since."""
-    return None if blobs is None else blobs.read(f"{mailbox}/{uri.rpartition('/')[2]}")
+    return None if blobs is None or uri is None else blobs.read(f"{mailbox}/{uri.rpartition('/')[2]}")
 
 
 def _texts(pieces: Iterator[bytes], wanted: set[str]) -> Iterator[bytes]:
@@ -124,16 +116,16 @@ class Attachments:
             part_id: as in the message document; empty for a message that is nothing but a file.
 
         Raises:
-            InvalidInput, UnknownMailbox, BeingPurged: the mailbox cannot be read.
             NotMirrored: no such message or part.
             MailboxStopped: not kept, and Gmail is not asked.
             AttachmentGone, Throttled, AccessRevoked, GmailRejected, GmailUnavailable: Gmail does not give it.
-            StoreUnavailable: the store or the bucket did not answer; the bucket also while the bytes are read.
+            StoreUnavailable: also while the bytes are read.
+            MailmirrorError: as `readable`.
         """
         mailbox = readable(self._store, address)
         name = mailbox.email_address
         attachment = self._named(name, message_id, part_id)
-        pieces, size, source, units = self._kept(name, attachment), attachment.size, "bucket", 0
+        pieces, size, source, units = _object(self._blobs, name, attachment.uri), attachment.size, "bucket", 0
         if pieces is None:
             data, units = self._fetched(mailbox, message_id, attachment)
             pieces, size, source = iter((data,)), len(data), "gmail"
@@ -141,19 +133,13 @@ class Attachments:
         return Opened(attachment, pieces)
 
     def _named(self, mailbox: MailboxId, message_id: MessageId, part_id: str) -> Attachment:
-        """Return what the mirror says of it."""
-        for document in _message(self._store, mailbox, message_id).get("attachments") or ():
+        for document in mirrored(self._store, mailbox, ("messages", message_id)).get("attachments") or ():
             attachment = from_document(Attachment, document)
             if attachment.part_id == part_id:
                 return attachment
         raise NotMirrored(f"Message {message_id} has no attachment of this part id.")
 
-    def _kept(self, mailbox: MailboxId, attachment: Attachment) -> Iterator[bytes] | None:
-        """Return the bytes, None if not there."""
-        return None if attachment.uri is None else _object(self._blobs, mailbox, attachment.uri)
-
     def _fetched(self, mailbox: Mailbox, message_id: MessageId, attachment: Attachment) -> tuple[bytes, int]:
-        """Return Gmail's bytes, and the units spent."""
         name = mailboxes.wanted_live(mailbox).email_address
         until = mailbox.throttled_until
         if until is not None and until > self._clock.now():

@@ -9,7 +9,7 @@ written under the lease that fetched it, its history id telling which changes it
 only if untouched since the signpost.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Literal
@@ -17,22 +17,12 @@ from typing import Literal
 from mailmirror import listing, mending, planner
 from mailmirror.documents import to_document
 from mailmirror.errors import DocumentExists, PageTokenExpired
-from mailmirror.fetch import bring_labels, carried, look_up_fetched, most_fetches, open_sheet
+from mailmirror.fetch import bring_labels, look_up_fetched, most_fetches, open_sheet
 from mailmirror.lease import Hold
 from mailmirror.listing import Pages
 from mailmirror.log import log
 from mailmirror.mirror import Bring, Edit, Remove, Strip
-from mailmirror.model import (
-    Coverage,
-    HistoryId,
-    Mailbox,
-    MessageId,
-    Mode,
-    Origin,
-    Parked,
-    Run,
-    ThreadId,
-)
+from mailmirror.model import Coverage, HistoryId, Mailbox, MessageId, Mode, Origin, Parked, Run, ThreadId
 from mailmirror.planner import Item
 from mailmirror.slice import Path, Slice, Write
 
@@ -144,7 +134,6 @@ class Reconcile:
     """Moves the run of a held mailbox, one commit a call; `prices` are the planner's."""
 
     def __init__(self, hold: Hold, prices: Mapping[str, int]) -> None:
-        """Wire."""
         self.hold = hold
         self.prices = prices
         self._pages: tuple[tuple[str, int, datetime | None], Pages] | None = None
@@ -166,7 +155,7 @@ class Reconcile:
 
     @property
     def bodies(self) -> bool:
-        """Whether its policy wants bodies and the deployment keeps them."""
+        """Whether it mirrors bodies."""
         return self.run.policy.bodies and self.hold.mailbox.content == "full"
 
     def step(self) -> None:
@@ -197,28 +186,20 @@ class Reconcile:
         run: Run,
         part: Slice | None = None,
         *,
-        writes: list[Write] | None = None,
-        park: list[Parked] | None = None,
-        unpark: list[MessageId] | None = None,
+        writes: Sequence[Write] = (),
+        park: Sequence[Parked] = (),
+        unpark: Sequence[MessageId] = (),
         mailbox: Mailbox | None = None,
-        final: bool = False,
     ) -> None:
         units, rejected = self.hold.gmail.spent, self.hold.gmail.rejected
         stored = self.run
         run = replace(
-            run,
-            units=stored.units + units - self._units[0],
-            rejected=stored.rejected + rejected - self._units[1],
+            run, units=stored.units + units - self._units[0], rejected=stored.rejected + rejected - self._units[1]
         )
-        documents = [*(writes or []), *([Write("put", ("runs", run.id), to_document(run))] if final else [])]
-        self.hold.commit(
-            replace(mailbox or self.hold.mailbox, run=run),
-            part,
-            origin=self.origin,
-            writes=documents,
-            park=park or [],
-            unpark=unpark or [],
-        )
+        if run.stage == "finished":
+            writes = [*writes, Write("put", ("runs", run.id), to_document(run))]
+        mailbox = replace(mailbox or self.hold.mailbox, run=run)
+        self.hold.commit(mailbox, part, origin=self.origin, writes=writes, park=park, unpark=unpark)
         self._units = (units, rejected)
 
     def _list(self) -> None:
@@ -287,11 +268,10 @@ class Reconcile:
     def _fetch(self) -> None:
         run = self.run
         if run.at < run.first_plan:
-            deletes = run.extra or not self.bodies
-            after = (
-                replace(run, stage="deleting", at=run.first_plan) if deletes else replace(run, stage="closing", at=0)
-            )
-            self._commit(replace(after, offset=0))
+            after = replace(run, stage="closing", at=0, offset=0)
+            if run.extra or not self.bodies:
+                after = replace(after, stage="deleting", at=run.first_plan)
+            self._commit(after)
             return
         items = [item for item in self._items(run, run.at) if item.fetches]
         rest = items[run.offset :]
@@ -317,9 +297,7 @@ class Reconcile:
         edits: list[Edit] = [Bring(message, rewrite=run.mode == "full") for message in fetched.messages]
         edits += fetched.edits
         edits += [Remove(message_id) for message_id in fetched.gone if sheet.entry(message_id) is not None]
-        bring_labels(self.hold, carried(edits))
-        parts = sheet.slices(edits)
-        fetched.park_refused(self.hold, sheet)
+        parts = fetched.slices(self.hold, sheet, edits)
         for part in parts[:-1]:
             self._commit(self.run, part)
         after = replace(
@@ -358,8 +336,7 @@ class Reconcile:
         return max(1, min(planner.GROUP_FETCHES, affordable)) if self.run.since else planner.GROUP_FETCHES
 
     def _close(self) -> None:
-        run = self.run
-        if run.at == 0:
+        if self.run.at == 0:
             bring_labels(self.hold)
         run = self.run
         paths = [listing.page_path(run, number) for number in range(run.pages)] + [
@@ -383,7 +360,7 @@ class Reconcile:
         )
         run = replace(run, stage="finished", finished_at=now, eta_at=None)
         mailbox = replace(self.hold.mailbox, coverage=coverage)
-        self._commit(run, writes=clear, mailbox=mailbox, final=True)
+        self._commit(run, writes=clear, mailbox=mailbox)
         log(
             "run_finished",
             mailbox.email_address,

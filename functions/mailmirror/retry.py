@@ -11,16 +11,7 @@ from datetime import datetime
 from mailmirror import hints
 from mailmirror.errand import Errand
 from mailmirror.errors import DocumentExists, GmailError, GmailUnavailable, NoSubject
-from mailmirror.fetch import (
-    Fetched,
-    bring_labels,
-    carried,
-    fetch_messages,
-    look_up,
-    look_up_fetched,
-    most_fetches,
-    open_sheet,
-)
+from mailmirror.fetch import Fetched, fetch_messages, look_up, look_up_fetched, most_fetches, open_sheet
 from mailmirror.lease import Hold
 from mailmirror.log import log
 from mailmirror.mirror import Bring, Edit, Remove
@@ -122,9 +113,7 @@ def _commit(hold: Hold, items: Sequence[Parked], fetched: Fetched) -> None:
     # It may be mirrored in another thread.
     look_up(hold, sheet, set(), fetched.gone)
     edits: list[Edit] = [Bring(message, rewrite=True) for message in fetched.messages]
-    bring_labels(hold, carried(edits))
-    parts = sheet.slices([*edits, *map(Remove, fetched.gone)])
-    fetched.park_refused(hold, sheet)
+    parts = fetched.slices(hold, sheet, [*edits, *map(Remove, fetched.gone)])
     for message_id in fetched.gone:
         log("parked_message_gone", address, message=message_id)
     for part in parts[:-1]:

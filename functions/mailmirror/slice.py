@@ -46,7 +46,6 @@ class Slice:
     """The mirror's part of one commit.
 
     Attributes:
-        writes: message and thread documents.
         changes: the delta's; empty when no application could see a difference.
         messages, threads: how the counts change.
         deleted_blobs: messages that are removed, stripped or written anew: their objects may be of no use after it.
@@ -60,9 +59,7 @@ class Slice:
 
 
 def weigh(value: object) -> int:
-    """Return the bytes a document value takes in a commit, rounded up: UTF-8 of strings and keys, and 16 to frame each
-    value, more than protocol buffers need.
-    """
+    """Return the most bytes a document value takes in a commit; 16 frame each, more than protocol buffers need."""
     if isinstance(value, str):
         return 16 + (len(value) if value.isascii() else len(value.encode()))
     if isinstance(value, Mapping):

@@ -97,7 +97,6 @@ def truncated(content: Content) -> tuple[str, ...]:
 
 
 def _charset(part: TextPart) -> str:
-    """As declared, or as the HTML says."""
     said = None if part.charset else _META.search(part.part.data[:_BEGINNING])
     return part.charset if said is None else said[1].decode()
 
@@ -108,12 +107,7 @@ def _pieces(part: TextPart) -> Iterator[str]:
 
 
 def unflow(pieces: Iterable[str], *, del_sp: bool) -> Iterator[str]:
-    """Yield a text in format=flowed as its author wrote it, in pieces: a paragraph is a line.
-
-    Args:
-        pieces: cut anywhere.
-        del_sp: the space at a joined line's end goes.
-    """
+    """Yield a text in format=flowed as its author wrote it: a paragraph is a line; pieces are cut anywhere."""
     gathered: list[str] = []
     size = 0
     for text in _joined(pieces, del_sp=del_sp):
@@ -166,12 +160,7 @@ def _lines(pieces: Iterable[str]) -> Iterator[str]:
 
 
 def render(data: bytes, charset: str) -> str:
-    """Return the text that a reader sees in HTML.
-
-    Args:
-        data: only `RENDERED_BYTES` are read.
-        charset: as declared, or empty.
-    """
+    """Return the text that a reader sees in HTML, of which only `RENDERED_BYTES` are read."""
     source = "".join(islice(pieces(data, charset), _PIECES)).replace("\0", " ")
     try:
         return clean(_lay_out(_read(source)))
@@ -189,7 +178,7 @@ def _read(source: str) -> Element:
 
 def _lay_out(tree: Element) -> str:
     css = CSS_PROFILES["strict"].copy()
-    for name in ("ol", "ul"):
+    for name in _LIST:
         css[name] = css[name].__copy__()
         css[name].padding_inline = 2
     text: str = Inscriptis(tree, ParserConfig(css=css)).get_text()
@@ -258,6 +247,4 @@ class _Outline:
 
 
 def _is_hidden(attributes: dict[str, str]) -> bool:
-    if not attributes:
-        return False
     return "hidden" in attributes or _NOT_DISPLAYED.search(attributes.get("style", "")[:_STYLE]) is not None

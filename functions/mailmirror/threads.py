@@ -95,7 +95,7 @@ def thread_weight(entries: Iterable[Entry]) -> int:
 
 
 def entry_weight(entry: Entry) -> int:
-    """Return the most bytes an entry adds, up to four a character."""
+    """Return the most bytes an entry adds."""
     sender = len(entry.from_.name) + len(entry.from_.address)
     return 900 + 80 * len(entry.label_ids) + 4 * (2 * sender + len(entry.subject) + len(entry.snippet))
 
@@ -105,7 +105,6 @@ def _sum(entries: Iterable[Entry]) -> int:
 
 
 def _senders(entries: Iterable[Entry]) -> Iterator[Address]:
-    """Return each address once, with its first name."""
     names: dict[str, Address] = {}
     for sender in (entry.from_ for entry in entries):
         # Without an address, by name.

@@ -31,7 +31,7 @@ def due(hold: Hold) -> bool:
 
 
 def tidy(hold: Hold, deadline: datetime, catch_up: hints.Pass) -> bool:
-    """Do it, one slice even after the deadline, catching up when a hint waits; return whether all is done."""
+    """Do it, one slice even after the deadline; return whether all is done."""
     moved = False
     while due(hold):
         if moved and hold.clock.now() >= deadline:
@@ -50,7 +50,6 @@ def tidy(hold: Hold, deadline: datetime, catch_up: hints.Pass) -> bool:
 
 
 def _ageing(hold: Hold) -> bool:
-    """Return whether something may have become too old."""
     mailbox = hold.mailbox
     if mailbox.policy.newest_days is None or mailbox.run is None or mailbox.run.policy != mailbox.policy:
         # A run to come removes it.

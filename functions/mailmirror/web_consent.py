@@ -58,8 +58,6 @@ class WebConsent:
 
     Attributes:
         owner: returns the address that an access token opens.
-        store: knows which mailboxes are being deleted.
-        scopes: what users are asked for.
         redirect_uri: where answers come to; empty: where the link was asked for.
     """
 
@@ -99,15 +97,9 @@ class WebConsent:
     def answered(
         self, connect: Callable[[MailboxId, datetime], Mailbox], *, state: str, code: str, error: str
     ) -> Mailbox:
-        """Keep the consent, connect its mailbox, and return that.
+        """Keep the consent, `connect` its mailbox, whose user was asked then, and return that.
 
-        Args:
-            connect: connects a mailbox whose user was asked then, or lets it go on.
-            state, code, error: as Google answered, or empty.
-
-        Raises:
-            ConsentNotGiven: nothing was kept; why, and what to do.
-            MailmirrorError: as named.
+        `state`, `code`, `error`: as Google answered, or empty. Raises `ConsentNotGiven`: nothing was kept; others.
         """
         client, question = asked(self.consents, state, self.clock.now())
         mailbox = question.mailbox

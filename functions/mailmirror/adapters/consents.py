@@ -51,13 +51,7 @@ class SecretConsents:
         host: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Ask nothing yet. Raises `ValueError`: a name is missing.
-
-        Args:
-            oauth_client: projects/…/secrets/…, the client's secret.
-            token_prefix: see `token_secret`.
-            host: see `secret_manager`.
-        """
+        """Ask nothing yet; `oauth_client` is projects/…/secrets/…. Raises `ValueError`: a name is missing."""
         if not (oauth_client and token_prefix):
             raise ValueError("GMAIL_AUTH=oauth needs GMAIL_OAUTH_CLIENT and GMAIL_TOKEN_PREFIX: where the secrets are.")
         self._oauth_client = oauth_client
@@ -65,7 +59,6 @@ class SecretConsents:
         self._host = host
         self._sleep = sleep
         self._made = cache(secret_manager)
-        # The number of the last version added here, by secret.
         self._added: dict[str, int] = {}
 
     def client(self) -> OAuthClient:
@@ -134,7 +127,6 @@ class SecretConsents:
             except Conflict as error:
                 if _status(error) != "ALREADY_EXISTS":
                     raise
-                # Somebody else was faster.
             except BadRequest as error:
                 # Automatic replication needs resource locations with `global`, and takes no customer's key here
                 # (https://cloud.google.com/secret-manager/docs/choosing-replication).
@@ -179,7 +171,7 @@ class SecretConsents:
         )
 
     def _newest(self, secret: str) -> bytes:
-        """The newest content, also while Secret Manager shows an older version, or none. Raises as `_version`."""
+        """The newest content, also while Secret Manager shows an older version, or none."""
         added = self._added.get(secret, 0)
         try:
             latest = self._version(secret)
@@ -196,7 +188,7 @@ class SecretConsents:
             return latest.payload.data
 
     def _version(self, secret: str, version: str = "latest") -> "AccessSecretVersionResponse":
-        """Asked once: who calls Gmail tries again. Raises `_UNREADABLE`, `CredentialsMissing`, `GmailUnavailable`."""
+        """Asked once: who calls Gmail tries again."""
         manager = self._manager()
         name = f"{secret}/versions/{version}"
         try:
@@ -207,7 +199,7 @@ class SecretConsents:
             raise GmailUnavailable(f"Secret Manager did not answer for {secret} ({type(error).__name__}).") from None
 
     def _settled(self, change: Callable[[], Value]) -> Value:
-        """Change a secret just made. Raises `NotFound` after all waits."""
+        """Change a secret just made."""
         for delay in _SETTLING:
             try:
                 return change()
@@ -216,7 +208,6 @@ class SecretConsents:
         return change()
 
     def _change(self, change: Callable[["SecretManagerServiceClient"], Value], failed: str, needed: str) -> Value:
-        """Raises `GmailRejected` for what is not allowed or cannot work, `GmailUnavailable`."""
         try:
             return change(self._manager())
         except _UNREADABLE as error:
@@ -241,12 +232,16 @@ def token_secret(prefix: str, mailbox: MailboxId) -> str:
 
 def oauth_client(value: object) -> OAuthClient | None:
     """Return the client in the Cloud console's download, read as JSON; None if it is none."""
-    if not isinstance(value, Mapping):
-        return None
     for kind in ("web", "installed"):
-        fields = value.get(kind)
-        if isinstance(fields, Mapping):
-            return _client_of_kind(kind, {"auth_uri": _ADDRESS, **fields})
+        given = value.get(kind) if isinstance(value, Mapping) else None
+        if isinstance(given, Mapping):
+            fields = {"auth_uri": _ADDRESS, "redirect_uris": [], **given}
+            texts = [fields.get(name) for name in ("client_id", "client_secret", "auth_uri", "token_uri")]
+            addresses = fields["redirect_uris"]
+            if not all(isinstance(text, str) and text for text in texts) or not isinstance(addresses, list):
+                return None
+            client_id, secret, auth_uri, token_uri = map(str, texts)
+            return OAuthClient(kind, client_id, secret, auth_uri, token_uri, tuple(map(str, addresses)))
     return None
 
 
@@ -269,15 +264,6 @@ def secret_manager(host: str | None = None) -> "SecretManagerServiceClient":
     # Not through the machine's proxy.
     transport._session.trust_env = False  # noqa: SLF001 -- the transport offers no other way
     return SecretManagerServiceClient(transport=transport)
-
-
-def _client_of_kind(kind: str, fields: Mapping[str, Any]) -> OAuthClient | None:
-    texts = [fields.get(name) for name in ("client_id", "client_secret", "auth_uri", "token_uri")]
-    addresses = fields.get("redirect_uris", [])
-    if not all(isinstance(text, str) and text for text in texts) or not isinstance(addresses, list):
-        return None
-    client_id, secret, auth_uri, token_uri = map(str, texts)
-    return OAuthClient(kind, client_id, secret, auth_uri, token_uri, redirect_uris=tuple(map(str, addresses)))
 
 
 def _number(name: str) -> int:

@@ -35,7 +35,8 @@ def for_mailbox(
     `auth`: `none` is for the fake Gmail. `delegate`: the service account that the administrator granted `scopes`.
     """
     if auth == "none":
-        return _nothing
+        # It knows callers by their address.
+        return lambda _: None
     if not scopes:
         raise ValueError(f"GMAIL_AUTH={auth} needs GMAIL_SCOPES: what was granted.")
     if auth == "delegation":
@@ -45,10 +46,6 @@ def for_mailbox(
     if consents is None:
         raise ValueError("GMAIL_AUTH=oauth needs what users consented to.")
     return _consented(consents, scopes)
-
-
-def _nothing(_mailbox: MailboxId) -> None:
-    """The fake Gmail knows callers by their address."""
 
 
 class _Delegated(impersonated_credentials.Credentials):
@@ -69,7 +66,8 @@ def _readable(mailbox: MailboxId) -> Iterator[None]:
 
 
 def _delegated(delegate: str, scopes: Sequence[str]) -> Callable[[MailboxId], Credentials]:
-    own = cache(_application_default)
+    # The functions' own; each mailbox has a copy.
+    own = cache(lambda: google.auth.default(scopes=[_CLOUD_PLATFORM])[0])
 
     # A token lasts an hour: an invocation costs no signJwt and no token of its own.
     @lru_cache(maxsize=_KEPT)
@@ -82,12 +80,6 @@ def _delegated(delegate: str, scopes: Sequence[str]) -> Callable[[MailboxId], Cr
         return credentials  # type: ignore[no-any-return]
 
     return delegated
-
-
-def _application_default() -> Any:
-    """The functions' own; each mailbox has a copy."""
-    credentials, _ = google.auth.default(scopes=[_CLOUD_PLATFORM])
-    return credentials
 
 
 def _consented(consents: Consents, scopes: Sequence[str]) -> Callable[[MailboxId], Credentials]:

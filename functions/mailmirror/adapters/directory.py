@@ -53,12 +53,7 @@ _STANDING: Mapping[str, Standing] = {"ACTIVE": "active", "SUSPENDED": "suspended
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DirectoryApi:
-    """`ports.Directory`, asked as one administrator.
-
-    Attributes:
-        credentials: by address, with `SCOPES`; None for a fake API.
-        timeout: seconds without a byte.
-    """
+    """`ports.Directory`, asked as one administrator; without `credentials` a fake API is."""
 
     credentials: Callable[[str], Credentials | None]
     admin: str

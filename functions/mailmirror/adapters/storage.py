@@ -30,13 +30,7 @@ _PATIENT: dict[str, Any] = {"timeout": 20.0, "retry": _RETRY}
 _CHUNK = 4 * 1024 * 1024
 # Unpacked at once: gzip may hold a thousand times its bytes.
 _UNPACKED = 256 * 1024
-_NO_ANSWER = (
-    DataCorruption,
-    TransportError,
-    exceptions.RetryError,
-    exceptions.ServerError,
-    exceptions.TooManyRequests,
-)
+_NO_ANSWER = (DataCorruption, TransportError, exceptions.RetryError, exceptions.ServerError, exceptions.TooManyRequests)
 _Answer = TypeVar("_Answer")
 
 
@@ -73,11 +67,7 @@ class StorageBlobs:
             # The checksum is the whole object's.
             chunk: bytes = _ask(
                 lambda: blob.download_as_bytes(
-                    start=start,
-                    end=start + _CHUNK - 1,
-                    raw_download=True,
-                    checksum=None,
-                    **_PATIENT,
+                    start=start, end=start + _CHUNK - 1, raw_download=True, checksum=None, **_PATIENT
                 )
             )
         except exceptions.NotFound as gone:
@@ -92,10 +82,7 @@ class StorageBlobs:
         listed = _ask(
             lambda: list(
                 self._bucket.list_blobs(
-                    prefix=prefix,
-                    max_results=limit,
-                    fields="items(name,generation),nextPageToken",
-                    **_PATIENT,
+                    prefix=prefix, max_results=limit, fields="items(name,generation),nextPageToken", **_PATIENT
                 )
             )
         )

@@ -5,7 +5,7 @@ know: what the mirror does with it. Laws 6, 7, 8.
 
 A call refused or never answered is paid for all the same.
 
-Each imports only what stands before it: wire, arrival, refusal, batch, transport, calls, gets, client; here is
+Each imports only what stands before it: wire, arrival, refusal, transport, calls, gets, client; here is
 what all mailboxes of a deployment share.
 """
 
@@ -22,18 +22,12 @@ from mailmirror.ports import Clock, Gmail
 from mailmirror.quota import PriceTable
 
 
-def _keeps_nothing(_mailbox: MailboxId) -> int:
-    return 0
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class GmailApiAccounts:
     """Opens mailboxes in Gmail.
 
     Attributes:
         credentials: a mailbox's; None where Gmail is the fake one.
-        topic: projects/…/topics/….
-        units_per_minute: of a user.
         units_per_day: what runs may spend of them from midnight UTC to midnight; None: no limit.
         timeout: seconds without a byte until a call counts as unanswered.
         lanes: the most batches of a mailbox at a time; one uses no threads.
@@ -52,7 +46,7 @@ class GmailApiAccounts:
     timeout: float = 30.0
     rng: random.Random = field(default_factory=random.Random)
     lanes: int = 8
-    forgets: Callable[[MailboxId], int] = _keeps_nothing
+    forgets: Callable[[MailboxId], int] = lambda _: 0
 
     def open(self, mailbox: MailboxId, quota: Quota | None) -> Gmail:
         return GmailClient(mailbox, self, quota)

@@ -23,7 +23,7 @@ from io import BytesIO
 from threading import Lock
 from typing import Any
 
-from mailmirror.payload import base64_digits
+from mailmirror.attachments import base64_digits
 
 # Unpacked: Gmail stores messages of 150 MiB, 200 in base64, and headers. More is a bomb.
 LARGEST_ANSWER = 210 * 2**20
@@ -92,9 +92,7 @@ class Arriving(http.client.HTTPResponse):
     def pieces(self, most: int) -> Iterator[bytes]:
         """Yield the unpacked content.
 
-        Raises:
-            TooLarge: more than `most` bytes.
-            HTTPException, OSError, zlib.error: not all of it came, or not as sent.
+        Raises `TooLarge`: more than `most` bytes; `HTTPException`, `OSError`, `zlib.error`: not all came as sent.
         """
         for piece in self._unpacked() if self.packed else self._raw():
             most -= len(piece)

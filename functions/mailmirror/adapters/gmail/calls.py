@@ -76,7 +76,7 @@ class Patience:
             self._since += self._clock.now() - began
 
     def progress(self) -> None:
-        """Something was answered: waits are short again."""
+        """Something was answered."""
         self._step = 0
 
     def wait(self) -> bool:
@@ -103,12 +103,7 @@ class Patience:
 
 
 class Calls:
-    """Single calls and waves of batches, for one thread.
-
-    Attributes:
-        rejected: calls that Gmail refused for quota.
-        in_flight: the most under way at a time, rounded down.
-    """
+    """Single calls and waves of batches, for one thread; `in_flight`, rounded down, may be under way at a time."""
 
     def __init__(
         self,

@@ -63,11 +63,7 @@ class Gets:
         return {get: results[get] for get in gets}
 
     def _try(self, gets: Sequence[Get]) -> dict[Get, GmailError]:
-        """Return what is worth another try.
-
-        Raises:
-            GmailError: the mailbox's, not an id's.
-        """
+        """Return what is worth another try; what is the mailbox's, not an id's, is raised."""
         if len(gets) > 1:
             answers = self.calls.together(gets, self._request)
         else:
@@ -141,12 +137,7 @@ class Gets:
         return left
 
     def _give_up(self, failing: dict[Get, GmailError]) -> None:
-        """Make these `Failed`, if Gmail answers at all.
-
-        Raises:
-            Throttled: no quota; nothing is committed yet, or lost.
-            GmailUnavailable: Gmail answers nothing, or none of these methods.
-        """
+        """Make these `Failed`, if Gmail answers at all, and these methods."""
         self._despair(failing, hope=not self.patience.over())
         # Any mailbox answers this.
         self.calls.once("users.getProfile", lambda api: api.users.getProfile(userId=self.calls.mailbox))

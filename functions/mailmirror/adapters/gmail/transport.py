@@ -53,8 +53,6 @@ _NUMBER = re.compile(rb"^content-id:[^\n]*\bresponse-(\d{1,4})@", re.IGNORECASE 
 _STATUS = re.compile(rb"\s*HTTP/[\d.]+ +(\d{3})[ \t]*([^\r\n]*)")
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 
-_THREADS_GET = "gmail.users.threads.get"
-
 # What a call raises besides HttpError. An answer without room counts as none. On the way to a token credentials raise
 # GmailError, and httplib2 unpacks.
 UNANSWERED = (
@@ -110,7 +108,7 @@ class Line:
 
     def one(self, request: Any, headers: Mapping[str, str]) -> Any:
         """Send a request once and return the JSON answered, None if none. Raises `HttpError`, *`UNANSWERED`."""
-        most = LARGEST_THREAD if request.methodId == _THREADS_GET else LARGEST_ANSWER
+        most = LARGEST_THREAD if request.methodId == "gmail.users.threads.get" else LARGEST_ANSWER
         with self._sent(request.uri, request.method, request.body, {**request.headers, **headers}) as (answer, content):
             if answer.status < 300:
                 value = read_json(content.pieces(most))
@@ -158,31 +156,6 @@ class Line:
                 self._http.close()
 
 
-class Access:
-    """Authorizes a mailbox's requests and fetches tokens, for one thread."""
-
-    def __init__(self, mailbox: MailboxId, credentials: Credentials | None, line: Line) -> None:
-        self._mailbox = mailbox
-        self._source: Any = credentials
-        self._line = line
-
-    def headers(self, uri: str, method: str) -> dict[str, str]:
-        """Return what authorizes a request; an expired token is renewed."""
-        if self._source is None:
-            # The fake Gmail believes everybody. A header has no letters but Latin.
-            return {"authorization": f"Bearer {self._mailbox.encode('ascii', 'replace').decode()}"}
-        headers: dict[str, str] = {}
-        self._source.before_request(self._line.token_request, method, uri, headers)
-        return headers
-
-    def renew(self) -> bool:
-        """Fetch another token as Gmail refuses this one; False if none."""
-        if self._source is None:
-            return False
-        self._source.refresh(self._line.token_request)
-        return True
-
-
 class Lanes:
     """The way to one mailbox, for one calling thread; requests are made of `api`.
 
@@ -196,20 +169,24 @@ class Lanes:
         self.api = api
         self._open_line = open_line
         self._lines = [open_line()]
-        self._access = Access(mailbox, credentials, self._lines[0])
+        self._mailbox = mailbox
+        self._source: Any = credentials
 
     def one(self, request: Any) -> Any:
         """Send one request and return the answer. Raises as `Line.one`."""
-        return self._lines[0].one(request, self._access.headers(request.uri, request.method))
+        return self._lines[0].one(request, self._headers(request.uri, request.method))
 
     def renew(self) -> bool:
         """Fetch another token as Gmail refuses this one; False if none."""
-        return self._access.renew()
+        if self._source is None:
+            return False
+        self._source.refresh(self._lines[0].token_request)
+        return True
 
     def wave(self, batches: Sequence[Sequence[Any]]) -> list[Outcome]:
         """Send batches at the same time and return what came of each. Raises *`UNANSWERED`: no token, nothing sent."""
         # Not in the lanes: credentials are not for several threads.
-        headers = self._access.headers(batches[0][0].uri, "POST")
+        headers = self._headers(batches[0][0].uri, "POST")
         room = Room(LARGEST_WAVE)
         while len(self._lines) < len(batches):
             self._lines.append(self._open_line())
@@ -222,6 +199,15 @@ class Lanes:
         """Close all."""
         for line in self._lines:
             line.close()
+
+    def _headers(self, uri: str, method: str) -> dict[str, str]:
+        """What authorizes a request; an expired token is renewed."""
+        if self._source is None:
+            # The fake Gmail believes everybody. A header has no letters but Latin.
+            return {"authorization": f"Bearer {self._mailbox.encode('ascii', 'replace').decode()}"}
+        headers: dict[str, str] = {}
+        self._source.before_request(self._lines[0].token_request, method, uri, headers)
+        return headers
 
 
 def kept(error: Exception) -> Exception:

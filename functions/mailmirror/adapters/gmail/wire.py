@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+from mailmirror.attachments import Node
 from mailmirror.charset import clean, clip
 from mailmirror.content import SNIPPET_BYTES, Content, Part, read_content
 from mailmirror.model import (
+    EPOCH,
     Body,
     Color,
     Failed,
@@ -33,7 +35,6 @@ from mailmirror.model import (
     ThreadPage,
     Watch,
 )
-from mailmirror.payload import Node
 from mailmirror.ports import Keep
 
 Json = Mapping[str, Any]
@@ -43,8 +44,6 @@ Fetch = Callable[[MessageId, str], bytes | None]
 UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
 _COLOR = re.compile(r"#[0-9a-f]{6}")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 def parse_profile(answer: Json) -> Profile:
@@ -259,6 +258,6 @@ def _moment(value: object) -> datetime:
     """Epoch milliseconds; beyond the calendar the nearest date."""
     milliseconds = int(cast("str", value))
     try:
-        return _EPOCH + timedelta(milliseconds=milliseconds)
+        return EPOCH + timedelta(milliseconds=milliseconds)
     except OverflowError:
-        return _LATEST if milliseconds > 0 else _EARLIEST
+        return datetime.max.replace(tzinfo=UTC) if milliseconds > 0 else datetime.min.replace(tzinfo=UTC)
