@@ -25,6 +25,7 @@ MailmirrorError
 ├── BeingPurged 409
 ├── NotMirrored 404
 ├── AttachmentGone 404
+├── TextGone 409
 ├── CursorExpired 410
 ├── ConsentNotGiven 400
 ├── LeaseHeld ack

@@ -204,7 +204,7 @@ def test_any_text_in_any_pieces(world: World, text: str, html: str, size: int) -
 def test_the_text_is_gone(world: World, large: str) -> None:
     """What is not in the bucket is named, with what to do; all else of the message can be had."""
     world.blobs.objects.clear()
-    message = refused(read(world, f"{ONE}/messages/{large}"), 404)
+    message = refused(read(world, f"{ONE}/messages/{large}"), 409)
     assert "BODY_BUCKET" in message
     assert "mode=full" in message
     assert read(world, f"{ONE}/messages/{large}", fields="headers.subject").status == 200
@@ -213,7 +213,7 @@ def test_the_text_is_gone(world: World, large: str) -> None:
 def test_no_bucket_any_more(world: World, large: str) -> None:
     """Without a bucket it is the same."""
     world.app.messages._blobs = None
-    assert "BODY_BUCKET" in refused(read(world, f"{ONE}/messages/{large}"), 404)
+    assert "BODY_BUCKET" in refused(read(world, f"{ONE}/messages/{large}"), 409)
 
 
 def test_a_message_written_anew_meanwhile(world: World, large: str, monkeypatch: pytest.MonkeyPatch) -> None:

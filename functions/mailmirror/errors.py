@@ -82,6 +82,18 @@ class AttachmentGone(MailmirrorError):
     )
 
 
+class TextGone(MailmirrorError):
+    """A message's large text is not where it was kept."""
+
+    acknowledge = True
+    http_status = 409
+    status = "FAILED_PRECONDITION"
+    action = (
+        "Set BODY_BUCKET to the bucket that it names, or let POST /mailboxes/{address}/sync?mode=full on trigger_sync "
+        "write it again."
+    )
+
+
 class CursorExpired(MailmirrorError):
     """The delta log does not go on from this cursor: deltas are kept for 30 days, or it is another life's."""
 

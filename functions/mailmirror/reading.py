@@ -16,7 +16,7 @@ from itertools import chain
 from mailmirror import mailboxes
 from mailmirror.attachments import given
 from mailmirror.documents import from_document
-from mailmirror.errors import AttachmentGone, NotMirrored, Throttled
+from mailmirror.errors import AttachmentGone, NotMirrored, TextGone, Throttled
 from mailmirror.finding import Ask, mirrored, picked, readable
 from mailmirror.log import log
 from mailmirror.model import Attachment, Mailbox, MailboxId, MessageId
@@ -46,7 +46,7 @@ class Messages:
         """Return a message, and None or what its last field, `body`, lacks: the end of that JSON object, by pieces.
 
         Raises:
-            NotMirrored: no such message, or its text is not where it was kept.
+            NotMirrored, TextGone: it is not there, or its text.
             StoreUnavailable: also while the text is read.
             MailmirrorError: as `readable`.
         """
@@ -68,10 +68,7 @@ class Messages:
                 body = given.pop("body")
                 given["body"] = {field: body[field] for field in body if f"body.{field}" not in wanted}
                 return given, filter(None, _texts(pieces, wanted))
-        raise NotMirrored(
-            f"The text of message {message_id} is not where it was kept, {body['uri']}: set BODY_BUCKET to that bucket,"
-            " or let POST /mailboxes/{address}/sync?mode=full on trigger_sync write it again."
-        )
+        raise TextGone(f"The text of message {message_id} is not where it was kept, {body['uri']}.")
 
 
 def _object(blobs: Blobs | None, mailbox: MailboxId, uri: str | None) -> Iterator[bytes] | None:
