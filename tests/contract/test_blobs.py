@@ -288,7 +288,7 @@ def test_no_answer_is_store_unavailable(status: int, monkeypatch: pytest.MonkeyP
 
 
 def _unavailable(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage_adapter, "_RETRY", storage_adapter._RETRY.with_timeout(0))
+    monkeypatch.setitem(storage_adapter._PATIENT, "retry", storage_adapter._RETRY.with_timeout(0))
     with client_of(url) as client:
         blobs = StorageBlobs(client, "bodies")
         for data in (b"1", bytes(9_000_000)):
