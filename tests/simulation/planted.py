@@ -617,7 +617,7 @@ PLANTED: tuple[Planted, ...] = (
     ),
     Planted(
         "message that gets a label of the policy ignored",
-        400,
+        800,
         [Patch("model", "or added.intersection(self.label_ids))", ")")],
     ),
     Planted(
