@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from urllib.parse import quote
 
-from mailmirror.deltas import delta_json
+from mailmirror.deltas import delta_json, life_of
 from mailmirror.errors import MailmirrorError
 from mailmirror.log import log
 from mailmirror.model import EPOCH, Delta, Mailbox, MailboxId
@@ -40,7 +40,7 @@ class Announcer:
     def begin(self, mailbox: Mailbox) -> None:
         """Begin at the end of the log, if not begun: old mail is no news."""
         if announced(mailbox) is None:
-            self.store.announced(mailbox.email_address, _born(mailbox) + mailbox.delta_seq)
+            self.store.announced(mailbox.email_address, life_of(mailbox) + mailbox.delta_seq)
 
     def announce(self, mailbox: MailboxId, deadline: datetime | None) -> bool:
         """Publish what is left, or make the mailbox due; return whether nothing is. No `deadline`: under the lease."""
@@ -88,8 +88,8 @@ class Announcer:
         if not deltas:
             done = self._lost(mailbox, done, state.delta_seq)
         if done > begun:
-            self.store.announced(mailbox, _born(state) + done)
-        return replace(fresh, announced=_born(state) + done), failure
+            self.store.announced(mailbox, life_of(state) + done)
+        return replace(fresh, announced=life_of(state) + done), failure
 
     def _publish(self, mailbox: Mailbox, delta: Delta) -> None:
         """A CloudEvent in binary mode: github.com/googleapis/google-cloudevents, docs/spec/pubsub.md."""
@@ -125,12 +125,7 @@ def announced(mailbox: Mailbox) -> int | None:
     It is stored above the life's beginning: what an earlier life's worker writes late changes nothing.
     """
     position = mailbox.announced
-    return None if position is None or position < _born(mailbox) else position - _born(mailbox)
-
-
-def _born(mailbox: Mailbox) -> int:
-    """Above earlier lives' positions: a delta takes over a microsecond."""
-    return (mailbox.created_at - EPOCH) // timedelta(microseconds=1)
+    return None if position is None or position < life_of(mailbox) else position - life_of(mailbox)
 
 
 def _left(mailbox: Mailbox) -> bool:

@@ -58,7 +58,7 @@ class Page:
 def delta_json(mailbox: Mailbox, delta: Delta) -> dict[str, Any]:
     """Return a delta as applications get it."""
     return {
-        "cursor": _cursor(_life(mailbox), delta.seq, _micros(delta.at)),
+        "cursor": _cursor(life_of(mailbox), delta.seq, _micros(delta.at)),
         "seq": delta.seq,
         "at": delta.at.isoformat(),
         "origin": delta.origin,
@@ -82,15 +82,15 @@ class Deltas:
         seq = mailbox.delta_seq
         newest = self._store.deltas(mailbox.email_address, after=seq - 1, limit=1) if seq else []
         at = next((_micros(delta.at) for delta in newest if delta.seq == seq), 0)
-        return _cursor(_life(mailbox), seq, at)
+        return _cursor(life_of(mailbox), seq, at)
 
     def page(self, address: str, ask: Ask) -> Page:
         """Return the next deltas. Raises `CursorExpired`."""
         return self._page(readable(self._store, address), ask)
 
     def _page(self, mailbox: Mailbox, ask: Ask) -> Page:
-        life, begun, at = (_life(mailbox), 0, 0) if ask.cursor is None else _read_cursor(ask.cursor)
-        if life != _life(mailbox) or begun > mailbox.delta_seq:
+        life, begun, at = (life_of(mailbox), 0, 0) if ask.cursor is None else _read_cursor(ask.cursor)
+        if life != life_of(mailbox) or begun > mailbox.delta_seq:
             raise CursorExpired("This cursor is not of this delta log: the mailbox was connected anew, or restored.")
         found: list[dict[str, Any]] = []
         # The delta the cursor is behind is looked at again: a log restored from a backup has another there.
@@ -121,7 +121,7 @@ class Deltas:
         else:
             # In between it may have been deleted and connected anew.
             mailbox = readable(self._store, mailbox.email_address)
-            if life != _life(mailbox):
+            if life != life_of(mailbox):
                 raise CursorExpired("The mailbox was connected anew.")
         return Page(tuple(found), _cursor(life, seq, at), seq < mailbox.delta_seq)
 
@@ -141,7 +141,7 @@ class Deltas:
             while not (page.deltas or page.more) and (left := until - self._clock.now()) > timedelta():
                 state, (life, seq, _) = self._look(name, look, left), _read_cursor(page.cursor)
                 ask = replace(ask, cursor=page.cursor)
-                if state is None or state.wanted == "purged" or _life(state) != life or state.delta_seq < seq:
+                if state is None or state.wanted == "purged" or life_of(state) != life or state.delta_seq < seq:
                     # Gone, or the look is older than the page.
                     page = self.page(address, ask)
                 elif state.delta_seq > seq:
@@ -188,7 +188,8 @@ def _filtered(delta: Delta, ask: Ask) -> Delta | None:
     return replace(delta, changes=changes) if changes else None
 
 
-def _life(mailbox: Mailbox) -> int:
+def life_of(mailbox: Mailbox) -> int:
+    """Return a number that each life of a mailbox has for itself, above those of earlier ones, in microseconds."""
     return _micros(mailbox.created_at)
 
 

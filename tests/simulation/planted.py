@@ -945,7 +945,7 @@ PLANTED: tuple[Planted, ...] = (
                 "        done, failure = begun, None\n",
                 "        done, failure = begun, None\n"
                 "        if deltas:\n"
-                "            self.store.announced(mailbox, _born(state) + deltas[-1].seq)\n",
+                "            self.store.announced(mailbox, life_of(state) + deltas[-1].seq)\n",
             )
         ],
     ),
